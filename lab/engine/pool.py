@@ -1,0 +1,275 @@
+"""Starts, reuses and stops workers; one job at a time on the device, whoever asks.
+
+A worker is keyed by patch set and model setting; the number of steps and the like go with each request. Knows nothing about pages or runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lab.config import EngineConfig
+from lab.engine.clip import Clip, RenderRequest, RenderResult
+from lab.engine.device import Device, fitness
+from lab.engine.patching import Overlay, PatchError, build_overlay, cache_dir
+from lab.engine.process import Cancel, Cancelled, EngineError, Progress, WorkerProcess, ignore_progress
+from lab.engine.weights import Weights
+
+#: Fields of a configuration that a process is started for; the others go with the request.
+PROCESS_FIELDS = ("patches", "model_dtype", "vocoder_dtype", "compile", "sampler", "tf32")
+DEFAULT_WORKERS = 4
+START_SECONDS = 900.0  # importing takes 10 s; a first download of 1.3 GB takes what it takes
+RENDER_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker, for `doctor` and the page."""
+
+    label: str
+    pid: int
+    alive: bool
+    idle_seconds: float
+
+
+class EnginePool:
+    """All workers of one set of weights on one device."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        device: Device,
+        *,
+        max_workers: int = DEFAULT_WORKERS,
+        render_seconds: float = RENDER_SECONDS,
+        start_seconds: float = START_SECONDS,
+        command: Sequence[str] = (sys.executable, "-m", "lab.engine.worker"),
+    ) -> None:
+        """No process is started before the first request.
+
+        Args:
+            weights: what every worker loads.
+            device: where.
+            max_workers: processes kept; the least recently used one is stopped for a new one.
+            render_seconds: deadline of one utterance, waiting for the device not counted.
+            start_seconds: deadline of starting a worker, download included.
+            command: the worker program, to which the number of its socket is appended.
+        """
+        self.weights = weights
+        self.device = device
+        self.max_workers = max_workers
+        self._render_seconds = render_seconds
+        self._start_seconds = start_seconds
+        self._command = tuple(command)
+        self._workers: dict[str, WorkerProcess] = {}
+        self._guard = threading.Lock()  # of the dictionary; never held while waiting
+        self._device_lock = threading.Lock()
+        locks = cache_dir()
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"The cache folder {locks} cannot be made ({error.strerror}). Set LAB_CACHE_DIR to one that can.") from None
+        # thread_local=False: the lock belongs to this object, and any thread of the server may release it
+        self._machine_lock = FileLock(locks / f"device-{device.kind}.lock", thread_local=False)
+        self._closed = False
+
+    def key(self, config: EngineConfig) -> str:
+        """What a worker is kept under."""
+        part = {name: getattr(config, name) for name in PROCESS_FIELDS}
+        return hashlib.sha256(repr(sorted(part.items())).encode()).hexdigest()[:16]
+
+    def render(
+        self,
+        config: EngineConfig,
+        request: RenderRequest,
+        *,
+        voice: str = "",
+        cancel: Cancel | None = None,
+        progress: Progress = ignore_progress,
+    ) -> Clip:
+        """Render one utterance, starting a worker if there is none.
+
+        Raises:
+            EngineError: the device cannot run `config`, the worker refused, failed, died, ran out of time, or was cancelled.
+        """
+        cancel = cancel or Cancel()
+        with self._on_device(cancel, progress):
+            worker = self._worker(config, cancel, progress)
+            worker.send((config, request))
+            result: RenderResult = worker.answer(time.monotonic() + self._render_seconds, cancel, progress)
+            worker.warm = True
+        audible = self.weights.audible
+        return Clip(config, request, result, voice or Path(request.voice_path).stem, self.weights.name, audible, self.device.name)
+
+    def prepare(
+        self, configs: Sequence[EngineConfig], *, cancel: Cancel | None = None, progress: Progress = ignore_progress
+    ) -> dict[str, str]:
+        """Start the workers that `configs` (of at most `max_workers` keys) need, all at the same time, and wait until they are ready.
+
+        Returns the configurations that could not be started, by name, with the reason.
+
+        Raises:
+            Cancelled: `cancel` was set; workers that were not ready are gone.
+        """
+        cancel = cancel or Cancel()
+        failed: dict[str, str] = {}
+        waiting: dict[str, tuple[EngineConfig, WorkerProcess]] = {}
+        with self._on_device(cancel, progress):
+            for config in configs:
+                try:
+                    waiting[config.name] = (config, self._begin(config))
+                except EngineError as error:
+                    failed[config.name] = str(error)
+            try:
+                for config, worker in waiting.values():
+                    try:
+                        self._await_ready(config, worker, cancel, progress)
+                    except Cancelled:
+                        raise
+                    except EngineError as error:
+                        failed[config.name] = str(error)
+            finally:
+                for _, worker in waiting.values():
+                    if not worker.ready:
+                        worker.kill()
+        return failed
+
+    @contextlib.contextmanager
+    def _on_device(self, cancel: Cancel, progress: Progress) -> Iterator[None]:
+        """Hold the device: among the threads of this process, then among all processes of this machine."""
+        waited = False
+        while not self._device_lock.acquire(timeout=0.1):
+            self._wait_once(cancel, progress, waited)
+            waited = True
+        try:
+            while True:
+                try:
+                    self._machine_lock.acquire(timeout=0.1, poll_interval=0.05)
+                    break
+                except Timeout:
+                    self._wait_once(cancel, progress, waited)
+                    waited = True
+            try:
+                cancel.check()
+                yield
+            finally:
+                self._machine_lock.release()
+        finally:
+            self._device_lock.release()
+
+    def _wait_once(self, cancel: Cancel, progress: Progress, waited: bool) -> None:
+        cancel.check()
+        self._refuse_if_closed()
+        if not waited:
+            progress("waiting for another job on this device", 0, 0)
+
+    def _worker(self, config: EngineConfig, cancel: Cancel, progress: Progress) -> WorkerProcess:
+        worker = self._begin(config)
+        self._await_ready(config, worker, cancel, progress)
+        return worker
+
+    def _begin(self, config: EngineConfig) -> WorkerProcess:
+        """The living worker for `config`, or a new one that has been told what to be."""
+        self._refuse_if_closed()
+        refused = fitness(config, self.device).refused
+        if refused:
+            raise EngineError(f"{config.name} cannot run on this device: {refused}.")
+        key = self.key(config)
+        with self._guard:
+            worker = self._workers.get(key)
+        if worker is not None and worker.alive:
+            worker.last_used = time.monotonic()
+            return worker
+        try:
+            overlay = build_overlay(config.patches)
+            self._make_room(key)
+            worker = WorkerProcess(config.name, self._command)
+        except (PatchError, OSError) as error:
+            raise EngineError(f"{config.name} cannot be started: {error}") from None
+        with self._guard:
+            self._workers[key] = worker
+        try:
+            self._refuse_if_closed()  # again: `close` may have come in between
+        except EngineError:
+            worker.kill()
+            raise
+        worker.send(self._order(config, overlay))
+        return worker
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise EngineError("The engine has been shut down.")
+
+    def _order(self, config: EngineConfig, overlay: Overlay) -> dict[str, Any]:
+        return {"config": config, "weights": self.weights.name, "device": self.device.kind, "overlay": str(overlay.root)}
+
+    def _await_ready(self, config: EngineConfig, worker: WorkerProcess, cancel: Cancel, progress: Progress) -> None:
+        if not worker.ready:
+            progress(f"starting the engine of {config.name}", 0, 0)
+            try:
+                worker.answer(time.monotonic() + self._start_seconds, cancel, progress)
+            except EngineError:
+                worker.kill()  # it is ending by itself, and must not be taken for a living one until it has
+                raise
+            worker.ready = True
+        worker.label = config.name
+
+    def _make_room(self, key: str) -> None:
+        """Stop the least recently used workers until there is room for one more."""
+        with self._guard:
+            old = self._workers.pop(key, None)
+            alive = sorted((item for item in self._workers.items() if item[1].alive), key=lambda item: item[1].last_used)
+            surplus = alive[: max(0, len(alive) - self.max_workers + 1)]
+            for name, _ in surplus:
+                del self._workers[name]
+        for worker in [old, *(worker for _, worker in surplus)]:
+            if worker is not None:
+                worker.kill()
+
+    def is_warm(self, config: EngineConfig) -> bool:
+        """Whether a living worker has rendered for this key before; the first utterance of a process is slower than all others."""
+        with self._guard:
+            worker = self._workers.get(self.key(config))
+        return worker is not None and worker.alive and worker.warm
+
+    def status(self) -> tuple[WorkerStatus, ...]:
+        """The workers there are."""
+        now = time.monotonic()
+        with self._guard:
+            return tuple(WorkerStatus(worker.label, worker.pid, worker.alive, now - worker.last_used) for worker in self._workers.values())
+
+    def close(self) -> None:
+        """Stop all workers; requests that wait are told so."""
+        self._closed = True
+        with self._guard:
+            workers, self._workers = list(self._workers.values()), {}
+        for worker in workers:
+            worker.kill()
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def workers_from_environment() -> int:
+    """`LAB_MAX_WORKERS`, or the default.
+
+    Raises:
+        EngineError: it is no whole number from 1 on.
+    """
+    given = os.environ.get("LAB_MAX_WORKERS", str(DEFAULT_WORKERS))
+    if not given.isdecimal() or int(given) < 1:
+        raise EngineError(f"LAB_MAX_WORKERS={given[:40]!r} has to be a whole number from 1 on.")
+    return int(given)

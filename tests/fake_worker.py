@@ -1,0 +1,91 @@
+"""A worker without a model: speaks the pool's protocol, and behaves as the text of the request tells it to."""
+
+import hashlib
+import os
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from lab.engine.clip import Chunk, Engagement, RenderResult
+
+
+def result(config, request, number):
+    audio = np.random.default_rng(request.seed).standard_normal(24_000).astype(np.float32) * 0.1
+    if "louder" in config.name:
+        audio = audio * 2
+    if "overflow" in request.text and config.nfe == 6:
+        audio[5] = np.nan
+    samples = len(audio) - (1000 if "longer" in request.text and config.nfe == 6 else 0)
+    digest = hashlib.sha256(audio.tobytes()).hexdigest()
+    return RenderResult(
+        samples=samples,
+        frames=95,
+        total_ms=100.0,
+        stages_ms={"reference": 1.0, "text": 1.0, "sampler": 90.0, "vocoder": 5.0, "transfer": 1.0, "other": 2.0},
+        steps_ms=(90.0 / config.nfe,) * config.nfe,
+        empty_cache_ms=0.0,
+        peak_memory_mb=100.0,
+        memory_kind="resident",
+        chunks=(Chunk(request.text, 200, "noise"),),
+        noise_sha256="noise",
+        mel_sha256="mel",
+        audio_sha256=digest,
+        engagement=Engagement("overlay", 0, {}, 0, {"pid": str(os.getpid())}),
+        invalid=() if np.isfinite(audio).all() else ("not finite",),
+        warm_engine=number > 0,
+        audio=audio[:samples],
+        mel=np.zeros((100, 95), np.float32),
+    )
+
+
+def main() -> None:
+    connection = Connection(int(sys.argv[1]))
+    order = connection.recv()
+    connection.send(("progress", "loading", 0, 0))
+    if order["config"].nfe == 98:
+        for step in range(30):
+            connection.send(("progress", "downloading weights", step, 30))
+            time.sleep(0.05)
+    if order["config"].nfe == 99:
+        connection.send(("refused", "These weights are incomplete."))
+        return
+    connection.send(("done", None))
+    number = 0
+    while True:
+        try:
+            config, request = connection.recv()
+        except EOFError:
+            return
+        connection.send(("progress", "sampling", 1, 7))
+        if "die" in request.text and config.nfe != 2:
+            print("a last word", file=sys.stderr, flush=True)
+            os._exit(3)
+        if "refuse" in request.text:
+            connection.send(("refused", "That cannot be said."))
+            continue
+        if "fail" in request.text:
+            connection.send(("failed", "The GPU ran out of memory."))
+            return
+        steps = 3000 if "sleep" in request.text else 150 if "nap" in request.text else 0
+        if steps and config.nfe != 2:
+            marker = os.environ.get("FAKE_WORKER_LOG")
+            for step in range(steps):
+                connection.send(("progress", "sampling", step, steps))
+                time.sleep(0.01)
+                if marker and step == 2:
+                    break
+        log = os.environ.get("FAKE_WORKER_LOG")
+        if log:
+            with Path(log).open("a") as file:
+                file.write(f"{os.getpid()} begin {time.monotonic()}\n")
+                time.sleep(0.02)
+                file.write(f"{os.getpid()} end {time.monotonic()}\n")
+        connection.send(("done", result(config, request, number)))
+        number += 1
+
+
+if __name__ == "__main__":
+    main()
