@@ -1,0 +1,1 @@
+"""The pages. Each module is one page; `player/` holds the synchronised player."""

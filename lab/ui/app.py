@@ -1,0 +1,51 @@
+"""All pages put together, with what protects them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import gradio as gr
+
+from lab.config import DEFAULT_PAIR, parse
+from lab.engine.weights import cached
+from lab.errors import LabError
+from lab.ui import compare_layout
+from lab.ui.context import Context
+from lab.ui.theme import CSS, theme
+
+#: Arguments of `launch` that every start of the app uses. Nothing leaves the machine: no analytics, no server-side rendering by Node, no run history.
+LAUNCH: dict[str, Any] = {
+    "ssr_mode": False,
+    "run_history": False,
+    "enable_monitoring": False,
+    "max_file_size": "10mb",
+    "strict_cors": True,
+    "footer_links": [],
+}
+
+
+def build_app(context: Context) -> gr.Blocks:
+    """The lab's pages over `context`; launch them with `launch_settings`."""
+    app: gr.Blocks
+    with gr.Blocks(title="iShowTTS Lab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        compare_layout.build(context)
+    # a queue position is all that strangers get: no endpoint is open, and the engine's own lock lets one job run at a time
+    app.queue(api_open=False, max_size=32)
+    return app
+
+
+def launch_settings() -> dict[str, Any]:
+    """`LAUNCH` with the look of the pages."""
+    return {**LAUNCH, "theme": theme(), "css": CSS}
+
+
+def warm_start(context: Context) -> None:
+    """Start the engines of the preselected pair while the person still types; what goes wrong is said when they generate.
+
+    Not when weights have to be downloaded first: that is for the first click, which shows its progress and can be stopped.
+    """
+    if not cached(context.choice.weights):
+        return
+    with contextlib.suppress(LabError):
+        context.pool.prepare([parse(name) for name in DEFAULT_PAIR])

@@ -1,0 +1,51 @@
+"""One look for all pages. System fonts only: a page makes no external request."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """The lab's theme."""
+    return gr.themes.Base(
+        primary_hue="blue",
+        secondary_hue="orange",
+        neutral_hue="slate",
+        radius_size="md",
+        font=_SANS,
+        font_mono=_MONO,
+    ).set(
+        block_border_width="1px",
+        block_shadow="none",
+        button_large_padding="12px 20px",
+        block_label_text_weight="600",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+    )
+
+
+CSS = """
+.gradio-container { max-width: 1160px !important; margin: 0 auto !important; width: 100%; }
+#lab-title h1 { font-size: 1.5rem; margin: 0.2rem 0 0; letter-spacing: -0.01em; }
+#lab-title p { margin: 0.15rem 0 0; color: var(--body-text-color-subdued); }
+#lab-engine { font-size: 0.9rem; color: var(--body-text-color-subdued); }
+#lab-engine strong { color: var(--body-text-color); }
+#length-estimate p, #config-notes li, .lab-hint p { font-size: 0.875rem; color: var(--body-text-color-subdued); margin: 0; }
+#config-notes ul { padding-left: 1.1rem; margin: 0; }
+.lab-heading h3 { margin: 0.6rem 0 0; font-size: 1rem; }
+#lab-generate, #lab-stop { min-height: 48px; }
+#lab-status p { margin: 0; }
+#lab-files .label-clear-button { display: none; }
+#lab-table { font-variant-numeric: tabular-nums; }
+button:focus-visible, input:focus-visible, textarea:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+footer { margin-top: 1.5rem !important; }
+@media (max-width: 640px) {
+  .gradio-container { padding: 8px !important; }
+  main.fillable { padding: 8px !important; }
+  /* over the plot the label would lie on the legend */
+  .lab-plot label[data-testid="block-label"] { position: static; border: none; background: none; padding-top: 8px; }
+}
+"""
