@@ -10,7 +10,7 @@ import pytest
 
 from lab.config import parse, parse_list
 from lab.engine.device import Device
-from lab.engine.process import Cancel, Cancelled, DeadlineExceeded, EngineError, WorkerDied
+from lab.engine.process import Cancel, Cancelled, DeadlineExceeded, EngineError, WorkerDied, worker_environment
 from tests.fakes import FAKE_WORKER, request
 
 
@@ -214,3 +214,14 @@ def test_stopping_while_workers_start_leaves_none_of_them_behind(fake_pool):
     with pytest.raises(Cancelled):
         pool.prepare(parse_list("upstream:nfe=98,baseline:nfe=98"), cancel=cancel)
     assert all(not worker.alive for worker in pool.status())
+
+
+def test_waiting_threads_of_a_worker_spin_briefly_unless_a_person_chose_otherwise(tmp_path, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert worker_environment(tmp_path)["GOMP_SPINCOUNT"] == "10000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert worker_environment(tmp_path)["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert "GOMP_SPINCOUNT" not in worker_environment(tmp_path)
