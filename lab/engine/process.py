@@ -77,6 +77,7 @@ def worker_environment(folder: Path) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part),
         "TMPDIR": str(folder),
+        "LAB_WORKER_FOLDER": str(folder),  # which the worker removes when it finds itself alone
     }
     # what torch.compile makes is worth keeping: it would otherwise go where temporary files go
     environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor"))

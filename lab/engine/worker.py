@@ -9,17 +9,26 @@ from __future__ import annotations
 import functools
 import os
 import queue
+import shutil
 import sys
 import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lab.errors import LabError
 
 _PROGRESS_SECONDS = 0.1  # not oftener: a message costs the host time that it should spend launching kernels
+
+
+def _leave() -> NoReturn:
+    """End, because the pool has died: nobody else would clear away the copies of a person's voice that upstream makes."""
+    folder = os.environ.get("LAB_WORKER_FOLDER")
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
 
 
 def _reader(connection: Connection, requests: queue.Queue[Any]) -> None:
@@ -27,7 +36,7 @@ def _reader(connection: Connection, requests: queue.Queue[Any]) -> None:
         while True:
             requests.put(connection.recv())
     except (EOFError, OSError):
-        os._exit(0)  # the pool has closed the socket or died
+        _leave()
 
 
 class _Progress:
@@ -74,6 +83,13 @@ def _answer(connection: Connection, work: Any) -> bool:
 def main(fd: int) -> None:
     """Serve requests from the socket `fd` until it is closed."""
     connection = Connection(fd)
+    try:
+        _serve(connection)
+    except (EOFError, OSError):
+        _leave()
+
+
+def _serve(connection: Connection) -> None:
     requests: queue.Queue[Any] = queue.Queue()
     order = connection.recv()
     threading.Thread(target=_reader, args=(connection, requests), daemon=True).start()

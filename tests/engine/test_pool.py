@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -225,3 +226,15 @@ def test_waiting_threads_of_a_worker_spin_briefly_unless_a_person_chose_otherwis
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert "GOMP_SPINCOUNT" not in worker_environment(tmp_path)
+
+
+def test_a_worker_that_lost_its_parent_before_its_first_order_removes_its_folder(tmp_path):
+    program = "from lab.engine.process import WorkerProcess; import time; print(WorkerProcess('a')._folder, flush=True); time.sleep(99)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert Path(parent.stdout.readline().strip()).is_dir()
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []

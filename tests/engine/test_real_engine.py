@@ -3,6 +3,10 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -226,12 +230,36 @@ def test_a_sentence_without_a_place_to_cut_is_refused_when_it_is_too_long_for_up
     assert small.render(config, utterance()).result.samples > 0
 
 
-def test_no_copy_of_a_persons_voice_is_left_in_the_temporary_folder(demo):
-    import tempfile
+def test_no_copy_of_a_persons_voice_is_left_in_the_temporary_folder(small_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with EnginePool(resolve(small_weights), probe("cpu")) as pool:
+        pool.render(parse("upstream-nfe4"), utterance())
+        assert list(tmp_path.glob("lab-worker-*"))
+        assert list(tmp_path.rglob("*.wav")) == []
+    assert list(tmp_path.iterdir()) == []
 
-    demo.render(parse("upstream-nfe4"), utterance())
-    left = [path for path in Path(tempfile.gettempdir()).glob("lab-worker-*/*") if path.suffix == ".wav"]
-    assert left == []
+
+def test_nothing_is_left_in_the_temporary_folder_when_the_server_is_killed_in_the_middle_of_a_render(small_weights, tmp_path):
+    program = f"""
+from pathlib import Path
+from lab.config import parse
+from lab.engine.device import probe
+from lab.engine.pool import EnginePool
+from lab.engine.weights import resolve
+from tests.engine.test_real_engine import utterance
+def say(stage, done, total):
+    if stage == "sampling" and done:
+        print([path.suffix for path in Path({str(tmp_path)!r}).rglob("*")], flush=True)
+EnginePool(resolve({small_weights!r}), probe("cpu")).render(parse("upstream:nfe=128"), utterance({FIVE_CHUNKS!r}), progress=say)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert ".wav" in server.stdout.readline()
+        server.kill()
+    deadline = time.monotonic() + 60
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_requests_from_many_threads_come_out_whole(demo):
