@@ -76,11 +76,15 @@ class EngineConfig:
         """SHA-256 (first 16 hexadecimal digits) over the settings."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    def check_field(self, name: str) -> None:
+        """Raise `ConfigError` unless `name` is a field that can be overridden."""
+        if name not in self.settings:
+            raise ConfigError(f"There is no field {name[:60]!r}. The fields are {', '.join(self.settings)}.")
+
     def override(self, **changes: Any) -> EngineConfig:
         """The same configuration with some fields changed, its name saying which."""
-        unknown = sorted(set(changes) - set(self.settings))
-        if unknown:
-            raise ConfigError(f"There is no field {unknown[0]!r}. The fields are {', '.join(self.settings)}.")
+        for name in sorted(changes):
+            self.check_field(name)
         changes = {name: value for name, value in changes.items() if value != getattr(self, name)}
         if not changes:
             return self
@@ -175,15 +179,13 @@ def parse(spec: str) -> EngineConfig:
     if name not in REGISTRY:
         raise ConfigError(f"There is no configuration {name[:60]!r}. There are {', '.join(REGISTRY)}.")
     base = REGISTRY[name]
-    settings = {field_.name: getattr(base, field_.name) for field_ in dataclasses.fields(base) if field_.name not in ("name", "summary")}
     changes: dict[str, Any] = {}
     for part in overrides:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise ConfigError(f"{part[:60]!r} is not field=value. Write it as {name}:nfe=6.")
-        if key not in settings:
-            raise ConfigError(f"There is no field {key[:60]!r}. The fields are {', '.join(settings)}.")
-        changes[key] = _parse_value(key, value, settings[key])
+        base.check_field(key)
+        changes[key] = _parse_value(key, value, getattr(base, key))
     return base.override(**changes)
 
 

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lab.audio import HOP
 from lab.errors import LabError
 
 N_FFT = 1024
-HOP = 256
 N_MELS = 100
 #: What `log_mel` shows for silence, in dB below a full-scale sine.
 MEL_FLOOR_DB = -80.0

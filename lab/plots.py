@@ -20,8 +20,9 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from lab.audio import HOP
 from lab.errors import LabError
-from lab.metrics import HOP, MEL_FLOOR_DB, N_MELS, as_clip, log_mel, mel_frequencies
+from lab.metrics import MEL_FLOOR_DB, N_MELS, as_clip, log_mel, mel_frequencies
 
 Clip = tuple[str, NDArray[np.float32]]
 

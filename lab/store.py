@@ -93,9 +93,10 @@ class Store:
 
     def put_blob(self, data: bytes) -> str:
         """Store `data` and return its SHA-256 in lower-case hex. Storing the same bytes again changes nothing."""
-        self._files.write(data)  # most of the work, before taking the lock
+        sha256 = self._files.write(data)  # most of the work, before taking the lock
         with self._database.write() as connection:
-            return self._insert_blob(connection, data)
+            self._insert_blob(connection, sha256, data)
+        return sha256
 
     def get_blob(self, sha256: str) -> bytes:
         """Read a blob back and check it. Raises `NotFound` if it was never stored, `StoreError` if its file is missing or altered."""
@@ -116,10 +117,10 @@ class Store:
         _require_storable(facts, clips)
         text = _exact_json(facts)
         token = _new_token()
-        for clip in clips:
-            self._files.write(clip)
+        hashes = [self._files.write(clip) for clip in clips]
         with self._database.write() as connection:
-            hashes = [self._insert_blob(connection, clip) for clip in clips]
+            for sha256, clip in zip(hashes, clips, strict=True):
+                self._insert_blob(connection, sha256, clip)
             row = {"token": token, "created_at": _now(), "facts": text}
             key = connection.scalar(sa.insert(comparisons).values(row).returning(comparisons.c.id))
             connection.execute(
@@ -160,9 +161,9 @@ class Store:
         if not wav:
             raise StoreError("The voice's recording is empty. Record or choose it again.")
         token, now = _new_token(), _now()
-        self._files.write(wav)
+        sha256 = self._files.write(wav)
         with self._database.write() as connection:
-            sha256 = self._insert_blob(connection, wav)
+            self._insert_blob(connection, sha256, wav)
             row = StoredVoice(token, name, transcript, language, sha256, now, consent_text, now)
             values = {"token" if key == "id" else key: value for key, value in vars(row).items()}
             connection.execute(sa.insert(voices).values(values))
@@ -204,14 +205,12 @@ class Store:
             )
         return data
 
-    def _insert_blob(self, connection: sa.Connection, data: bytes) -> str:
-        sha256 = hashlib.sha256(data).hexdigest()
+    def _insert_blob(self, connection: sa.Connection, sha256: str, data: bytes) -> None:
         if not self._files.path(sha256).is_file():
             self._files.write(data)  # a deletion elsewhere took the file since it was written; while we hold the lock none can
         if connection.scalar(sa.select(blobs.c.sha256).where(blobs.c.sha256 == sha256)) is None:
             connection.execute(sa.insert(blobs).values(sha256=sha256, bytes=len(data), created_at=_now()))
             connection.execute(sa.delete(discards).where(discards.c.sha256 == sha256))
-        return sha256
 
     def _comparisons(self, condition: sa.ColumnElement[bool], limit: int) -> list[Comparison]:
         newest = sa.select(comparisons).where(condition).order_by(comparisons.c.id.desc()).limit(max(limit, 0)).subquery()

@@ -16,16 +16,12 @@ import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
+from lab.audio import CROSS_FADE_SAMPLES, HOP, SAMPLE_RATE
 from lab.errors import LabError
 
-#: Samples per second of everything f5-tts renders, and samples per mel frame (`utils_infer.target_sample_rate`,
-#: `.hop_length`).
-SAMPLE_RATE = 24_000
-HOP = 256
-_CROSS_FADE_SAMPLES = int(0.15 * SAMPLE_RATE)
 _WINDOW_SECONDS = 22  # upstream plans chunks so that reference and speech together stay below this
 _SHORT_CHUNK_BYTES, _SHORT_CHUNK_SPEED = 10, 0.3
 _MAX_FRAMES = 65_536  # `CFM.sample(max_duration=...)`, reference included
@@ -113,6 +109,7 @@ def _plain(character: str) -> str:
 #: one); "2 < 3" and "<3" are text.
 _MARKUP = re.compile(r"<[A-Za-z/!?]|&(?:[A-Za-z][A-Za-z0-9]{1,31}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 _PINYIN = re.compile(r"[a-z]+[1-5]")
+_CHINESE = range(0x3100, 0xA000)  # what upstream takes for Chinese
 _NAMED = 5
 
 
@@ -153,18 +150,25 @@ def check(text: str, *, vocabulary: frozenset[str] | None, vocabulary_name: str,
 
 def _is_chinese(character: str) -> bool:
     """Whether upstream turns the character into pinyin (its range, in `convert_char_to_pinyin`)."""
-    return "\u3100" <= character <= "\u9fff"
+    return ord(character) in _CHINESE
+
+
+@lru_cache(maxsize=4)
+def speakable(symbols: frozenset[str]) -> frozenset[str]:
+    """`symbols` of a vocabulary with the characters that upstream turns into them: a semicolon into a comma, Chinese into pinyin.
+
+    Source: `convert_char_to_pinyin` of f5-tts 1.1.22. Doing it twice changes nothing more.
+    """
+    more = {";"} if "," in symbols else set()
+    if any(_PINYIN.fullmatch(symbol) for symbol in symbols):
+        more |= set(map(chr, _CHINESE))
+    return symbols | more
 
 
 def _unknown(text: str, vocabulary: frozenset[str]) -> list[str]:
     """The distinct characters that `vocabulary` lacks, in order of appearance."""
-    has_pinyin = any(_PINYIN.fullmatch(symbol) for symbol in vocabulary)
-    known = {";"} if "," in vocabulary else set()  # upstream reads a semicolon as a comma
-    return [
-        character
-        for character in dict.fromkeys(text)
-        if character not in vocabulary and character not in known and not (has_pinyin and _is_chinese(character))
-    ]
+    known = speakable(vocabulary)
+    return [character for character in dict.fromkeys(text) if character not in known]
 
 
 def _name(character: str) -> str:
@@ -210,6 +214,11 @@ def chunk_text(text: str, max_chars: int = 135) -> list[str]:
     return chunks
 
 
+def max_chars(reference_text: str, seconds: float, speed: float) -> int:
+    """Bytes that a chunk may have, for a reference of `seconds` seconds with its prepared transcript. Source: `infer_process`."""
+    return int(_size(reference_text) / seconds * (_WINDOW_SECONDS - seconds) * speed)
+
+
 def _chunk_frames(text: str, frames: int, seconds: float, reference_text: str, speed: float) -> list[int]:
     """Generated mel frames of every chunk, for a reference of `frames` frames and `seconds` seconds."""
     if not frames > 0:
@@ -219,13 +228,13 @@ def _chunk_frames(text: str, frames: int, seconds: float, reference_text: str, s
     # As `preprocess_ref_audio_text` ends a transcript; the chunks are planned with this text.
     if not reference_text.endswith((". ", "。")):
         reference_text += " " if reference_text.endswith(".") else ". "
-    max_chars = int(_size(reference_text) / seconds * (_WINDOW_SECONDS - seconds) * speed)
+    most = max_chars(reference_text, seconds, speed)
     # As `infer_batch_process` goes on: one more space, also after ". ". The durations are computed with this text.
     if _size(reference_text[-1]) == 1:
         reference_text += " "
     reference_bytes = _size(reference_text)
     result = []
-    for chunk in chunk_text(text, max_chars):
+    for chunk in chunk_text(text, most):
         size = _size(chunk)
         chunk_speed = _SHORT_CHUNK_SPEED if size < _SHORT_CHUNK_BYTES else speed
         duration = frames + int(frames / reference_bytes * size / chunk_speed)
@@ -260,7 +269,7 @@ def estimate_samples(text: str, reference_samples: int, reference_text: str, spe
     seconds = reference_samples / SAMPLE_RATE
     for index, frames in enumerate(_chunk_frames(text, reference_samples // HOP, seconds, reference_text, speed)):
         samples = max(frames - 1, 0) * HOP
-        total += samples - (min(_CROSS_FADE_SAMPLES, total, samples) if index else 0)
+        total += samples - (min(CROSS_FADE_SAMPLES, total, samples) if index else 0)
     return total
 
 

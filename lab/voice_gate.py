@@ -21,9 +21,9 @@ import soundfile
 import soxr
 
 from lab import texts
+from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
 
-RATE = 24_000  # Hz, what F5 works at and what is stored
 MAX_FILE_BYTES = 10 * 1024 * 1024
 MIN_SECONDS, MAX_SECONDS = 1.0, 15.0
 CUT_SECONDS = 12.0  # upstream cuts a longer reference at 12 s
@@ -89,7 +89,9 @@ def make_wav(samples: Samples, rate: int) -> bytes:
     """
     pcm = _pcm(samples, rate).astype("<i2").tobytes()
     # 44 bytes by hand: libsndfile is free to add chunks, and these bytes are a name.
-    header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", len(pcm))
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16, b"data", len(pcm)
+    )
     return header + pcm
 
 
@@ -233,7 +235,7 @@ def _refuse_clipped(channels: Samples) -> None:
 
 
 def _pcm(samples: Samples, rate: int) -> npt.NDArray[np.int16]:
-    at_rate: Samples = samples if rate == RATE else soxr.resample(samples, rate, RATE, quality="HQ")
+    at_rate: Samples = samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
     peak = float(np.abs(at_rate).max())
     scaled = at_rate * np.float32(PEAK / peak) if peak > PEAK else at_rate
     pcm: npt.NDArray[np.int16] = np.rint(scaled * np.float32(32768)).astype(np.int16)

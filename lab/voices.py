@@ -10,7 +10,7 @@ import importlib.util
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,7 @@ __all__ = [
     "CheckedClip",
     "Voice",
     "VoiceError",
+    "bundled_voice",
     "bundled_voices",
     "check_clip",
     "check_transcript",
@@ -79,6 +80,11 @@ def bundled_voices() -> tuple[Voice, ...]:
     return (*ours, *_upstream_voices())
 
 
+def bundled_voice(id: str) -> Voice | None:
+    """Return the bundled voice of that id, if there is one."""
+    return next((voice for voice in bundled_voices() if voice.id == id), None)
+
+
 def find_voice(
     id_or_path: str, *, transcript: str = "", consent: bool = False, store: Store | None = None, folder: Path | None = None
 ) -> Voice:
@@ -87,9 +93,8 @@ def find_voice(
     A path needs the transcript and the speaker's consent, passes the gate, and becomes a WAV in `folder` (by default one that is removed when this
     process ends); nothing is stored. Raises `VoiceError` that says which voices there are, or what is wrong with the clip; `NotFound` from `store`.
     """
-    for voice in bundled_voices():
-        if voice.id == id_or_path:
-            return voice
+    if bundled := bundled_voice(id_or_path):
+        return bundled
     if store is not None and re.fullmatch(r"[A-Za-z0-9_-]{22}", id_or_path) and not _existing(id_or_path):
         return voice_from_row(store.load_voice(id_or_path), store)
     file = _existing(id_or_path)
@@ -98,7 +103,8 @@ def find_voice(
         raise VoiceError(
             f"There is no such voice, and no such file. The voices are {known}; or give the path of a clip of 1 to 15 seconds."
         )
-    wav, words = _gate(file, transcript, consent)
+    clip, words = _gate(file, transcript, consent)
+    wav = make_wav(clip.samples, clip.rate)
     sha256 = hashlib.sha256(wav).hexdigest()
     path = (folder or Path(_scratch().name)) / f"{sha256}.wav"
     path.write_bytes(wav)
@@ -114,13 +120,21 @@ def open_voice(id_or_path: str, *, transcript: str = "", consent: bool = False, 
 
 def default_voice(weights_kind: str) -> Voice:
     """Return the voice to start with: one that the demo weights have learnt for "demo", upstream's English example for all others if it is there."""
-    voices = {voice.id: voice for voice in bundled_voices()}
     wanted = "demo-female" if weights_kind == "demo" else "upstream-en"
-    return voices.get(wanted, voices["demo-female"])
+    return bundled_voice(wanted) or find_voice("demo-female")
 
 
-def import_voice(path: Path, transcript: str, language: str, consent: bool, store: Store, *, name: str = "") -> Voice:
-    """Take a person's own clip through the gate and store it with `CONSENT_TEXT`.
+def import_voice(
+    path: Path,
+    transcript: str,
+    language: str,
+    consent: bool,
+    store: Store,
+    *,
+    name: str = "",
+    warn: Callable[[str], object] = lambda _: None,
+) -> Voice:
+    """Take a person's own clip through the gate and store it with `CONSENT_TEXT`; `warn` gets each warning about the clip.
 
     Raises `VoiceError` if consent is missing, or the clip, the transcript, the language or the name cannot be used; `StoreError` from the store.
     """
@@ -129,8 +143,11 @@ def import_voice(path: Path, transcript: str, language: str, consent: bool, stor
     shown = " ".join("".join(character if character.isprintable() else " " for character in name).split())
     if len(shown) > _MAX_NAME:
         raise VoiceError(f"The voice's name has {len(shown)} characters; {_MAX_NAME} is the most. Choose a shorter one.")
-    wav, words = _gate(path, transcript, consent)
-    return voice_from_row(store.save_voice(shown or "Uploaded voice", words, language, wav, CONSENT_TEXT), store)
+    clip, words = _gate(path, transcript, consent)
+    row = store.save_voice(shown or "Uploaded voice", words, language, make_wav(clip.samples, clip.rate), CONSENT_TEXT)
+    for warning in clip.warnings:
+        warn(warning)
+    return voice_from_row(row, store)
 
 
 def voice_from_row(row: StoredVoice, store: Store) -> Voice:
@@ -147,15 +164,14 @@ def transcriber_available() -> bool:
     return all(isinstance(try_to_load_from_cache("openai/whisper-large-v3-turbo", name), str) for name in wanted)
 
 
-def _gate(path: Path, transcript: str, consent: bool) -> tuple[bytes, str]:
+def _gate(path: Path, transcript: str, consent: bool) -> tuple[CheckedClip, str]:
     if not consent:
         raise VoiceError(
             "Your own clip needs consent: confirm that you are the speaker, or that the speaker has agreed to this use of their voice. Nothing was "
             "stored."
         )
     clip = check_clip(path)
-    words = check_transcript(transcript, clip.seconds)
-    return make_wav(clip.samples, clip.rate), words
+    return clip, check_transcript(transcript, clip.seconds)
 
 
 def _voice(id: str, name: str, language: str, transcript: str, path: Path, source: str, suits: str) -> Voice:

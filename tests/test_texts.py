@@ -223,7 +223,7 @@ def upstream_function(file: str, name: str, **namespace):
 
     spec = importlib.util.find_spec("f5_tts")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("f5-tts is not installed")
+        pytest.skip("f5-tts is not installed: pip install -r requirements.txt")
     source = (Path(next(iter(spec.submodule_search_locations))) / file).read_text(encoding="utf-8")
     (function,) = (n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == name)
     exec(compile(ast.Module([function], []), file, "exec"), namespace)

@@ -48,8 +48,13 @@ def engines_command(
         for config in [parse(spec) for spec in specs or []] or list(REGISTRY.values()):
             fit = fitness(config, found)
             here = f"no: {fit.refused}" if fit.refused else "in part" if fit.inert else "yes"
-            without = f" Without effect here: {', '.join(fit.inert)}." if fit.inert else ""
-            table.add_row(escape(config.name), _numbers(config.patches) or "-", str(config.nfe), here, f"{config.summary}.{without}")
+            table.add_row(
+                escape(config.name),
+                _numbers(config.patches) or "-",
+                str(config.nfe),
+                here,
+                f"{config.summary}. {fit.without_effect}".strip(),
+            )
             rows.append(
                 {"config": config.name, "digest": config.digest, "summary": config.summary, **config.settings, **dataclasses.asdict(fit)}
             )

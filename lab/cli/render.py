@@ -117,8 +117,10 @@ def _write(clips: list[Clip | Failure], out: Path) -> dict[str, str]:
     return paths
 
 
-def _render(specs: str, text: str, voice_args: tuple[str | None, str, bool], seed: int, weights: str, device: str, cache: str) -> Any:
-    """Render with every configuration of `specs`; returns clips and failures, the facts, and why these weights were taken."""
+def _render(
+    specs: str, text: str, voice_args: tuple[str | None, str, bool], seed: int, weights: str, device: str, cache: str
+) -> tuple[list[Clip | Failure], dict[str, Any]]:
+    """Render with every configuration of `specs`; returns clips and failures in order, and the facts."""
     if cache not in ("warm", "cold"):
         raise LabError("--reference-cache is warm or cold.")
     configs = parse_list(",".join(REGISTRY) if specs == "all" else specs)

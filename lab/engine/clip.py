@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.audio import SAMPLE_RATE
 from lab.config import EngineConfig
 from lab.errors import LabError
 
-SAMPLE_RATE = 24_000
-HOP = 256
 NOT_FINITE = "not finite"  # in `RenderResult.invalid`: the audio has NaN or infinity
 STAGES = ("reference", "text", "sampler", "vocoder", "transfer", "other")
 
@@ -69,7 +68,7 @@ class Engagement:
     @property
     def engaged(self) -> bool:
         """True when no statement of the configuration failed."""
-        return all(check.state != "failed" for check in self.checks)
+        return not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:

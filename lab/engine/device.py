@@ -51,6 +51,11 @@ class Fitness:
     refused: str = ""  # why not; empty when it can
     inert: tuple[str, ...] = ()
 
+    @property
+    def without_effect(self) -> str:
+        """What does nothing there, as a sentence; empty where all of it works."""
+        return f"Without effect here: {', '.join(self.inert)}." if self.inert else ""
+
 
 def _cpu_name() -> str:
     try:

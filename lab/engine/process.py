@@ -71,11 +71,16 @@ def ignore_progress(stage: str, done: int, total: int) -> None:
     """Follow nothing."""
 
 
+def python_path() -> str:
+    """`PYTHONPATH` for a child that imports the lab from wherever it is started."""
+    return os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
+
+
 def worker_environment(folder: Path) -> dict[str, str]:
     """The environment of a worker whose temporary files go to `folder`; what a person has set wins."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part),
+        "PYTHONPATH": python_path(),
         "TMPDIR": str(folder),
         "LAB_WORKER_FOLDER": str(folder),  # which the worker removes when it finds itself alone
     }

@@ -15,9 +15,11 @@ import numpy as np
 import soundfile
 import torch
 
+from lab import texts
+from lab.audio import CROSS_FADE_SAMPLES, HOP
 from lab.config import EngineConfig
 from lab.engine import loading
-from lab.engine.clip import HOP, NOT_FINITE, SAMPLE_RATE, Chunk, Engagement, RenderRequest, RenderResult
+from lab.engine.clip import NOT_FINITE, Chunk, Engagement, RenderRequest, RenderResult
 from lab.engine.instruments import Instruments, TimeGridError, dtype_name, graphs_built
 from lab.engine.patching import MANIFEST
 from lab.engine.proof import Seen, prove
@@ -85,8 +87,7 @@ class Engine:
         """Chunk as upstream's `infer_process` does."""
         samples, rate = reference
         seconds = samples.shape[-1] / rate
-        most = int(len(transcript.encode()) / seconds * (22 - seconds) * speed)
-        return list(self._upstream.chunk_text(text, max_chars=most))
+        return list(self._upstream.chunk_text(text, max_chars=texts.max_chars(transcript, seconds, speed)))
 
     def render(self, config: EngineConfig, request: RenderRequest) -> RenderResult:
         """Render one utterance through upstream's `infer_batch_process`, timed by stages.
@@ -103,8 +104,9 @@ class Engine:
         self.instruments.prepare(request.text, len(chunks), request.seed)
         _reset_peak_memory(self.device)
         try:
+            before = graphs_built()
             audio, mel, times = self._timed(config, request)
-            return self._result(config, chunks, audio, mel, times)
+            return self._result(config, chunks, audio, mel, times, graphs_built() - before)
         except TimeGridError as error:
             raise RenderError(f"{config.name} cannot run: {error}. Use another nfe, or sway=0.") from None
         finally:
@@ -112,7 +114,6 @@ class Engine:
 
     def _timed(self, config: EngineConfig, request: RenderRequest) -> tuple[Any, Any, Any]:
         clock = self.instruments.clock
-        self._graphs_before = graphs_built()
         clock.start("reference")
         reference, transcript = self._reference(request)
         clock.enter("text")
@@ -135,13 +136,12 @@ class Engine:
         )
         return audio, mel, clock.stop()
 
-    def _result(self, config: EngineConfig, chunks: list[str], audio: Any, mel: Any, times: Any) -> RenderResult:
+    def _result(self, config: EngineConfig, chunks: list[str], audio: Any, mel: Any, times: Any, compiled: int) -> RenderResult:
         total, stages, steps = times
         audio = np.ascontiguousarray(audio, dtype=np.float32)
         mel = np.ascontiguousarray(mel, dtype=np.float32)
         seen = self.instruments
         hashes = seen.noise_hashes()
-        graphs = graphs_built()
         facts = Seen(
             module=_within(Path(self._upstream.__file__), self._overlay),
             prepared=tuple(type(entry).__name__ for entry in getattr(self._upstream, "_prepared_ref_cache", {}).values()),
@@ -155,10 +155,12 @@ class Engine:
             device=self.device,
         )
         self._rendered += 1
-        engagement = Engagement(self._digest, graphs, dict(seen.graphs_of), seen.empty_cache_calls, dict(seen.dtypes), prove(config, facts))
+        engagement = Engagement(
+            self._digest, graphs_built(), dict(seen.graphs_of), seen.empty_cache_calls, dict(seen.dtypes), prove(config, facts)
+        )
         invalid = [*_invalid(audio, mel.shape[-1], len(chunks)), *(f"not engaged: {failure}" for failure in engagement.failures)]
-        if graphs > self._graphs_before:
-            invalid.append(f"{graphs - self._graphs_before} graphs were compiled while it was timed")
+        if compiled:
+            invalid.append(f"{compiled} graphs were compiled while it was timed")
         audible = self.weights.audible
         return RenderResult(
             samples=len(audio),
@@ -190,8 +192,7 @@ def _within(file: Path, overlay: Path) -> str:
 def _invalid(audio: Any, frames: int, chunks: int) -> tuple[str, ...]:
     """Why a clip must not be counted."""
     problems = []
-    fade = int(0.15 * SAMPLE_RATE)
-    expected = (frames - chunks) * HOP - (chunks - 1) * fade  # the vocoder's centred frames give one hop less per chunk
+    expected = (frames - chunks) * HOP - (chunks - 1) * CROSS_FADE_SAMPLES  # the vocoder's centred frames give one hop less per chunk
     if len(audio) != expected:
         problems.append(f"{len(audio)} samples, expected {expected}")
     if not np.isfinite(audio).all():

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.engine.process import ROOT, EngineError
+from lab.engine.process import EngineError, python_path
 
 _SECONDS = 300
 _MARK = "LAB-TRANSCRIPT "
@@ -23,7 +23,7 @@ def transcribe(clip: Path, language: str) -> str:
     Raises:
         EngineError: Whisper's weights are not here, or it failed.
     """
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": python_path()}
     command = [sys.executable, "-m", "lab.engine.transcribe", str(clip), language]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS)

@@ -15,6 +15,7 @@ import yaml
 from huggingface_hub import hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import get_hf_file_metadata
 
+from lab import texts
 from lab.engine.device import Device
 from lab.engine.patching import installed_package
 from lab.errors import LabError
@@ -137,13 +138,9 @@ def vocab_file(weights: Weights) -> Path:
 
 @cache
 def vocabulary(weights: Weights) -> frozenset[str]:
-    """The characters that `weights` can speak; Chinese ones count where the vocabulary has pinyin, into which upstream turns them."""
-    symbols = {line.rstrip("\n") for line in vocab_file(weights).read_text(encoding="utf-8").splitlines(keepends=True)}
-    characters = {symbol for symbol in symbols if len(symbol) == 1}
-    if "ni3" in symbols:
-        characters |= {chr(code) for code in range(0x3100, 0xA000)}
-    # upstream maps these before it looks a character up (convert_char_to_pinyin)
-    return frozenset(characters | ({";"} if "," in characters else set()))
+    """What `weights` can speak: the symbols of their vocabulary, and the characters that upstream turns into them."""
+    symbols = vocab_file(weights).read_text(encoding="utf-8").splitlines(keepends=True)
+    return texts.speakable(frozenset(symbol.rstrip("\n") for symbol in symbols))
 
 
 def cached(weights: Weights) -> bool:

@@ -29,7 +29,7 @@ def build_app(context: Context) -> gr.Blocks:
     """The lab's pages over `context`; launch them with `launch_settings`."""
     app: gr.Blocks
     with gr.Blocks(title="iShowTTS Lab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
-        compare_layout.build(context)
+        compare_layout.build(app, context)
     # a queue position is all that strangers get: no endpoint is open, and the engine's own lock lets one job run at a time
     app.queue(api_open=False, max_size=32)
     return app

@@ -17,8 +17,8 @@ _FIELDS = ("nfe", "cfg_strength", "sway", "model_dtype", "vocoder_dtype", "compi
 _PLOTS = ("Where the time goes", "Waveforms", "Mel spectrograms", "Difference of the spectrograms")
 
 
-def build(context: Context) -> None:
-    """Lay the page out inside the current Blocks and wire its events."""
+def build(app: gr.Blocks, context: Context) -> None:
+    """Lay the page out inside `app`, which is the current Blocks, and wire its events."""
     page = ComparePage(context)
     weights = context.choice.weights
     gr.Markdown("# iShowTTS Lab\nThe same text through two engines: hear the difference, see the cost.", elem_id="lab-title")
@@ -55,7 +55,7 @@ def build(context: Context) -> None:
             min_width=240,
             scale=3,
         )
-    own_voice_panel(context, voice, page.voice_choices)
+    own_voice_panel(app, context, voice, page.voice_choices)
     with gr.Accordion("Change a field of a configuration", open=False):
         with gr.Row():
             base = gr.Dropdown(list(REGISTRY), value="optimized", label="Configuration", min_width=160)
@@ -92,10 +92,8 @@ def build(context: Context) -> None:
     gr.on(
         [text.change, voice.change], page.estimate, [text, voice], estimate, show_progress="hidden", trigger_mode="always_last", queue=False
     )
-    blocks = gr.context.Context.root_block
-    assert blocks is not None
-    blocks.load(page.open, None, [*outputs, text, configs, seed, voice, cache], show_progress="hidden")
-    blocks.load(page.estimate, [text, voice], estimate, show_progress="hidden")
+    app.load(page.open, None, [*outputs, text, configs, seed, voice, cache], show_progress="hidden")
+    app.load(page.estimate, [text, voice], estimate, show_progress="hidden")
 
 
 def _examples(text: gr.Textbox, *, demo: bool) -> None:

@@ -57,10 +57,10 @@ class ComparePage:
             raise LabError("Choose a voice.")
         if voice_id.startswith(OWN):
             return voices.voice_from_row(self.context.store.load_voice(voice_id.removeprefix(OWN)), self.context.store)
-        known = {voice.id: voice for voice in voices.bundled_voices()}
-        if voice_id not in known:  # `find_voice` would take it for a path, and a browser must not name files of the server
+        bundled = voices.bundled_voice(voice_id)
+        if bundled is None:  # `voices.find_voice` would take it for a path, and a browser must not name files of the server
             raise LabError("This voice is not in the menu. Choose one of it.")
-        return known[voice_id]
+        return bundled
 
     @staticmethod
     def public_name(voice_id: str) -> str:
@@ -95,9 +95,7 @@ class ComparePage:
                 lines.append(f"- {plain(str(error))}")
                 continue
             fit = fitness(config, self.context.pool.device)
-            here = (
-                f"Cannot run here: {fit.refused}." if fit.refused else f"Without effect here: {', '.join(fit.inert)}." if fit.inert else ""
-            )
+            here = f"Cannot run here: {fit.refused}." if fit.refused else fit.without_effect
             lines.append(f"- **{plain(config.name)}**: {plain(f'{config.summary}. {here}')}")
         return "\n".join(lines)
 

@@ -27,15 +27,15 @@ OWN = "own:"  # prefix of the menu values of voices that a person gave
 Choices = Callable[[list[tuple[str, str]] | None], list[tuple[str, str]]]
 
 
-def own_voice_panel(context: Context, voice: gr.Dropdown, choices: Choices) -> None:
-    """Lay the panel out and wire it to the voice menu `voice`. A voice is offered to the browser that gave it, and to no other."""
+def own_voice_panel(app: gr.Blocks, context: Context, voice: gr.Dropdown, choices: Choices) -> None:
+    """Lay the panel out inside `app` and wire it to the voice menu `voice`. A voice is offered to the browser that gave it, and to no other."""
 
     def use(path: str | None, transcript: str, language: str, consent: bool, own: list[tuple[str, str]]) -> list[Any]:
+        warnings: list[str] = []
         try:
             if not path:
                 raise LabError("Upload a clip or record one first.")
-            made = voices.import_voice(Path(path), transcript or "", language, consent, context.store)
-            warnings = voices.check_clip(Path(path)).warnings
+            made = voices.import_voice(Path(path), transcript or "", language, consent, context.store, warn=warnings.append)
         except LabError as error:
             return [str(error), gr.skip(), own, gr.skip()]
         Path(path).unlink(missing_ok=True)  # what was uploaded is not kept, only what the gate made of it
@@ -93,6 +93,4 @@ def own_voice_panel(context: Context, voice: gr.Dropdown, choices: Choices) -> N
         listen.click(write_down, [clip, language], [said, transcript])
         go.click(use, [clip, transcript, language, consent, own], [said, voice, own, clip])
         away.click(forget, own, [said, voice, own], show_progress="hidden")
-        blocks = gr.context.Context.root_block
-        assert blocks is not None
-        blocks.load(come_back, own, [voice, own], show_progress="hidden")
+        app.load(come_back, own, [voice, own], show_progress="hidden")

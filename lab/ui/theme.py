@@ -35,7 +35,6 @@ CSS = """
 #lab-engine strong { color: var(--body-text-color); }
 #length-estimate p, #config-notes li, .lab-hint p { font-size: 0.875rem; color: var(--body-text-color-subdued); margin: 0; }
 #config-notes ul { padding-left: 1.1rem; margin: 0; }
-.lab-heading h3 { margin: 0.6rem 0 0; font-size: 1rem; }
 #lab-generate, #lab-stop { min-height: 48px; }
 #lab-status p { margin: 0; }
 #lab-files .label-clear-button { display: none; }

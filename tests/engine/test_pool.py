@@ -12,7 +12,7 @@ import pytest
 from lab.config import parse, parse_list
 from lab.engine.device import Device
 from lab.engine.process import Cancel, Cancelled, DeadlineExceeded, EngineError, WorkerDied, worker_environment
-from tests.fakes import FAKE_WORKER, request
+from tests.fakes import FAKE_WORKER, request, wait_until
 
 
 def pid_of(clip) -> int:
@@ -185,10 +185,7 @@ sys.stdin.read()
         worker = int(parent.stdout.readline())
         parent.kill()
         parent.wait()
-    deadline = time.monotonic() + 5
-    while not gone(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert gone(worker)
+    assert wait_until(lambda: gone(worker), 5)
 
 
 def test_after_a_caller_that_broke_off_nobody_gets_its_clip(fake_pool):
@@ -234,7 +231,4 @@ def test_a_worker_that_lost_its_parent_before_its_first_order_removes_its_folder
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert Path(parent.stdout.readline().strip()).is_dir()
         parent.kill()
-    deadline = time.monotonic() + 30
-    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert list(tmp_path.iterdir()) == []
+    assert wait_until(lambda: list(tmp_path.iterdir()) == [], 30)

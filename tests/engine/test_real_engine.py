@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from lab.engine.patching import build_overlay
 from lab.engine.pool import EnginePool
 from lab.engine.process import EngineError, WorkerDied
 from lab.engine.weights import DEMO_DIR, resolve
+from tests.fakes import wait_until
 
 pytestmark = pytest.mark.engine
 FIVE_CHUNKS = " ".join(
@@ -256,10 +256,7 @@ EnginePool(resolve({small_weights!r}), probe("cpu")).render(parse("upstream:nfe=
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert ".wav" in server.stdout.readline()
         server.kill()
-    deadline = time.monotonic() + 60
-    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert list(tmp_path.iterdir()) == []
+    assert wait_until(lambda: list(tmp_path.iterdir()) == [], 60)
 
 
 def test_requests_from_many_threads_come_out_whole(demo):

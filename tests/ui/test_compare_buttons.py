@@ -4,10 +4,7 @@ import time
 
 import pytest
 
-from lab.engine.weights import Choice, resolve
-from lab.store import Store
 from lab.ui.app import build_app, launch_settings
-from lab.ui.context import Context
 from tests import fakes
 
 SAYS = "text => document.querySelector('#lab-status').innerText.includes(text)"
@@ -19,19 +16,11 @@ AT_REST = """() => {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("buttons")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_CACHE_DIR", str(folder / "cache"))
-        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        patch.delenv("LAB_DATABASE_URL", raising=False)
-        store = Store.open(folder / "data")
-        with fakes.fake_pool() as pool:
-            context = Context(pool, Choice(resolve("demo"), "a test"), store)
-            app = build_app(context)
-            _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
-            yield context, address
-            app.close(verbose=False)
-        store.close()
+    with fakes.lab_context(tmp_path_factory.mktemp("buttons")) as context:
+        app = build_app(context)
+        _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
+        yield context, address
+        app.close(verbose=False)
 
 
 @pytest.fixture

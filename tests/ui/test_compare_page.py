@@ -12,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.engine.clip import wav_bytes
-from lab.engine.weights import Choice, resolve
-from lab.store import Store
 from lab.ui import results
 from lab.ui.app import build_app
 from lab.ui.compare_page import _OUTPUTS, ComparePage
-from lab.ui.context import ClipCache, Context, Jobs
+from lab.ui.context import ClipCache, Jobs
 from lab.ui.words import plain
 from tests import fakes
 
@@ -25,13 +23,9 @@ TAB = SimpleNamespace(session_hash="tab", headers={"origin": "http://lab.example
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("LAB_DATABASE_URL", raising=False)
-    store = Store.open(tmp_path / "data")
-    with fakes.fake_pool() as pool:
-        yield Context(pool, Choice(resolve("demo"), "a test"), store)
-    store.close()
+def context(tmp_path):
+    with fakes.lab_context(tmp_path) as context:
+        yield context
 
 
 @pytest.fixture
