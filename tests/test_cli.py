@@ -196,7 +196,9 @@ def test_what_was_saved_is_listed_and_can_be_deleted(cli, tmp_path, monkeypatch)
     listed = last_json(cli("stored", "list", "--data-dir", tmp_path / "data", "--json"))["stored"]
     assert {row["token"] for row in listed} == {token, voice}
     for name in (token, voice):
-        assert cli("stored", "delete", name, "--data-dir", tmp_path / "data").exit_code == 0
+        deleted = cli("stored", "delete", name, "--data-dir", tmp_path / "data", "--json")
+        assert deleted.exit_code == 0
+        assert last_json(deleted) == {"deleted": name}
     assert last_json(cli("stored", "list", "--data-dir", tmp_path / "data", "--json"))["stored"] == []
     assert cli("stored", "delete", token, "--data-dir", tmp_path / "data").exit_code == 2
 

@@ -20,7 +20,7 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Default: LAB_D
 
 
 @contextmanager
-def _store(data_dir: Path | None, as_json: bool = False) -> Iterator[Store]:
+def _store(data_dir: Path | None, as_json: bool) -> Iterator[Store]:
     with plain_errors(as_json):
         store = Store.open(data_dir)
         try:
@@ -51,11 +51,15 @@ def stored_list(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 @stored_app.command("delete")
-def stored_delete(token: Annotated[str, typer.Argument(help="As `stored list` shows it.")], data_dir: DataDir = None) -> None:
+def stored_delete(
+    token: Annotated[str, typer.Argument(help="As `stored list` shows it.")], data_dir: DataDir = None, as_json: Json = False
+) -> None:
     """Delete a comparison or a voice, with the audio that nothing else uses."""
-    with _store(data_dir) as store:
+    with _store(data_dir, as_json) as store:
         try:
             store.delete_comparison(token)
         except NotFound:
             store.delete_voice(token)
         console.print(f"Deleted {token}.", markup=False)
+        if as_json:
+            print_json({"deleted": token})
