@@ -97,6 +97,7 @@ def patches_show(
         series = patching.load_series()
         if name is None:
             table = Table("patch", "what it does", "claimed", "numerics", header_style="bold")
+            table.columns[0].no_wrap = True
             for patch in series:
                 table.add_row(patch.name, patch.subject, patch.claimed, patch.numerics)
             console.print(table)

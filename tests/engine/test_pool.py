@@ -178,7 +178,7 @@ pool = EnginePool(resolve("demo"), Device("cpu", "a CPU", "2"), command=({FAKE_W
 print(pool.render(parse("baseline"), request()).result.engagement.dtypes["pid"], flush=True)
 sys.stdin.read()
 """
-    environment = {**os.environ, "LAB_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "LAB_CACHE_DIR": str(tmp_path), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as parent:

@@ -61,7 +61,7 @@ def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("lab") / "data")
     yield server
     if server.process.poll() is None:
-        server.process.kill()
+        server.stop()
 
 
 class Visitor:
