@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import typer
 
 from lab import __version__
-from lab.cli import inspect, render, stored
+from lab.cli import bench, checks, inspect, render, runs, stored
 
 app = typer.Typer(
     name="lab",
@@ -22,6 +22,11 @@ app = typer.Typer(
 )
 app.command("compare")(render.compare_command)
 app.command("synth")(render.synth_command)
+app.add_typer(bench.bench_app, name="bench")
+app.add_typer(runs.runs_app, name="runs")
+app.command("report")(checks.report_command)
+app.command("validate")(checks.validate_command)
+app.command("profile")(checks.profile_command)
 app.command("engines")(inspect.engines_command)
 app.add_typer(inspect.patches_app, name="patches")
 app.add_typer(stored.stored_app, name="stored")

@@ -5,12 +5,12 @@ a power cut. Knows nothing about the database; which files should exist is the s
 """
 
 import hashlib
-import os
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from lab.durable import sync_folder, write_whole
 from lab.migrations import StoreError
 
 _STALE_SECONDS = 24 * 3600.0  # a writer that is still alive has finished long before
@@ -53,8 +53,8 @@ class BlobFiles:
             if not _holds(target, data):
                 self._replace(target, data)
             # Also for a file that was there already: another process may have renamed it a moment ago and not yet fsynced.
-            _sync_folder(target.parent)
-            _sync_folder(self.root)
+            sync_folder(target.parent)
+            sync_folder(self.root)
         except OSError as error:
             raise StoreError(
                 f"Audio could not be written to {self.root}: {error.strerror or error}. Nothing was saved. Free some space there, "
@@ -95,7 +95,7 @@ class BlobFiles:
             for name in (self._wavs / f"{sha256}.wav", path):
                 name.unlink(missing_ok=True)
                 if name.parent.is_dir():
-                    _sync_folder(name.parent)
+                    sync_folder(name.parent)
         except OSError as error:
             return f"The deleted audio {path} is still on the disk: {error.strerror or error}."
         return None
@@ -109,17 +109,7 @@ class BlobFiles:
 
     def _replace(self, target: Path, data: bytes) -> None:
         self._unfinished.mkdir(exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self._unfinished)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+        write_whole(target, data, self._unfinished)
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -127,13 +117,3 @@ def _holds(path: Path, data: bytes) -> bool:
         return path.stat().st_size == len(data) and path.read_bytes() == data
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and orders renames by itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -52,11 +52,11 @@ def main() -> None:
     if order["config"].nfe == 99:
         connection.send(("refused", "These weights are incomplete."))
         return
-    connection.send(("done", None))
+    connection.send(("done", time.monotonic()))
     number = 0
     while True:
         try:
-            config, request = connection.recv()
+            _, config, request = connection.recv()
         except EOFError:
             return
         connection.send(("progress", "sampling", 1, 7))

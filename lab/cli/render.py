@@ -50,7 +50,9 @@ def _text(text: str | None, file: Path | None) -> str:
 
 
 @contextmanager
-def _voice(name: str | None, transcript: str, consent: bool, weights_kind: str) -> Iterator[voices.Voice]:
+def chosen_voice(asked: tuple[str | None, str, bool], weights_kind: str) -> Iterator[voices.Voice]:
+    """The voice that `asked` (name or path, transcript, consent) means; without a name the default for such weights."""
+    name, transcript, consent = asked
     if name is None:
         yield voices.default_voice(weights_kind)
         return
@@ -99,7 +101,7 @@ def describe(row: dict[str, Any]) -> str:
     return f"null {row['null_db']:.1f} dBFS, LSD {row['lsd_db']:.2f} dB{level}"
 
 
-def _writable(folder: Path) -> None:
+def writable(folder: Path) -> None:
     """Make `folder` and try it, before minutes of rendering are spent on what cannot be kept."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -128,7 +130,7 @@ def _render(
     choice = choose(weights, found)
     clips: list[Clip | Failure] = []
     with (
-        _voice(*voice_args, choice.weights.kind) as voice,
+        chosen_voice(voice_args, choice.weights.kind) as voice,
         stoppable() as cancel,
         EnginePool(choice.weights, found, max_workers=workers_from_environment()) as pool,
         following() as follower,
@@ -171,7 +173,7 @@ def compare_command(
     """
     with plain_errors(as_json):
         if out:
-            _writable(out)
+            writable(out)
         clips, facts = _render(configs, _text(text, text_file), (voice, voice_text, consent), seed, weights, device, reference_cache)
         paths = _write(clips, out) if out else {}
         if out:
@@ -216,7 +218,7 @@ def synth_command(
     """Render one text with one configuration into a WAV file."""
     with plain_errors(as_json):
         name = parse_list([config], most=1)[0].name
-        _writable(out.parent)
+        writable(out.parent)
         clips, facts = _render(name, _text(text, text_file), (voice, voice_text, consent), seed, weights, device, reference_cache)
         paths = {}
         if clips and isinstance(clips[0], Clip) and clips[0].storable:

@@ -104,6 +104,7 @@ class RenderResult:
     engagement: Engagement
     invalid: tuple[str, ...] = ()  # why the sample must not be counted; empty when it may
     warm_engine: bool = True  # False for the first utterance of a process
+    compile_ms: float = 0.0  # of the total, spent in torch.compile
     audio: Audio | None = field(default=None, repr=False)  # (samples,) float32; None for random weights
     mel: NDArray[np.float32] | None = field(default=None, repr=False)  # (100, frames) float32; None for random weights
     sample_rate: int = SAMPLE_RATE

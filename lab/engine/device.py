@@ -7,6 +7,7 @@ a web server. This module knows nothing about weights or workers.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,11 @@ _PROBE = """
 import json, platform, torch
 cuda = torch.cuda.is_available()
 name = platform.processor() or platform.machine()
-facts = {"torch": torch.__version__, "kind": "cuda" if cuda else "cpu", "name": name, "capability": None, "memory_gb": 0.0}
+facts = {"torch": torch.__version__, "kind": "cuda" if cuda else "cpu", "name": name, "capability": None, "memory_gb": 0.0, "cuda": "", "cudnn": ""}
 if cuda:
     properties = torch.cuda.get_device_properties(0)
     facts.update(name=properties.name, capability=[properties.major, properties.minor], memory_gb=properties.total_memory / 2**30)
+    facts.update(cuda=torch.version.cuda or "", cudnn=str(torch.backends.cudnn.version() or ""), cards=torch.cuda.device_count())
 print("LAB-PROBE " + json.dumps(facts))
 """
 
@@ -42,6 +44,9 @@ class Device:
     capability: tuple[int, int] | None = None  # CUDA compute capability
     memory_gb: float = 0.0  # of the card; 0 on a CPU
     compiler: bool = False  # torch.compile needs a C++ compiler on a CPU
+    cuda: str = ""  # version that torch was built for
+    cudnn: str = ""
+    cards: int = 0  # how many cards torch sees; the first of them renders
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Fitness:
         return f"Without effect here: {', '.join(self.inert)}." if self.inert else ""
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's model, as Linux tells it; empty elsewhere."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - a pseudo file
             return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
@@ -84,9 +90,10 @@ def probe(kind: str = "auto") -> Device:
     if kind == "cuda" and facts["kind"] != "cuda":
         raise DeviceError(f"There is no CUDA device for torch {facts['torch']} here. Use --device cpu, or install a CUDA build of torch.")
     if kind == "cpu" or facts["kind"] == "cpu":
-        return Device("cpu", _cpu_name() or facts["name"], facts["torch"], compiler=compiler)
+        return Device("cpu", cpu_name() or facts["name"], facts["torch"], compiler=compiler)
     major, minor = facts["capability"]
-    return Device("cuda", facts["name"], facts["torch"], (major, minor), round(facts["memory_gb"], 1), compiler)
+    memory = round(facts["memory_gb"], 1)
+    return Device("cuda", facts["name"], facts["torch"], (major, minor), memory, compiler, facts["cuda"], facts["cudnn"], facts["cards"])
 
 
 def fitness(config: EngineConfig, device: Device) -> Fitness:
@@ -109,3 +116,11 @@ def fitness(config: EngineConfig, device: Device) -> Fitness:
     if on_cpu and FP16_VOCODER in config.patches:
         inert.append("the FP16 mel (CUDA only)")
     return Fitness(inert=tuple(inert))
+
+
+def lock_name(device: Device) -> str:
+    """The device as all processes of this machine call it: cards have locks of their own, the processor is one device."""
+    if device.kind != "cuda":
+        return device.kind
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    return "cuda" if card in ("", "0") else "cuda-" + "".join(letter for letter in card if letter.isalnum() or letter == "-")

@@ -155,6 +155,7 @@ class Instruments:
         self.frames: list[int] = []
         self._chunk = -1
         self.graphs_of = {"transformer": 0, "vocoder": 0}
+        self.step_range: Callable[[], Any] | None = None  # makes a context around each solver step, for a profiler
 
         utils_infer.ThreadPoolExecutor = lambda: _InOrder(self._begin_chunk, lambda: self.clock.enter("other"))
         utils_infer.convert_char_to_pinyin = self._timed("text", utils_infer.convert_char_to_pinyin)
@@ -219,7 +220,8 @@ class Instruments:
 
             def step(time_: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
                 nonlocal done
-                flow: torch.Tensor = self.clock.step(lambda: function(time_, x))
+                with self.step_range() if self.step_range else contextlib.nullcontext():
+                    flow: torch.Tensor = self.clock.step(lambda: function(time_, x))
                 done += 1
                 self._progress("sampling", self._chunk * (len(times) - 1) + done, len(self._noise) * (len(times) - 1))
                 self.dtypes["sampler state"], self.dtypes["flow"] = _name(x), _name(flow)
@@ -259,6 +261,13 @@ def graphs_built() -> int:
     if "torch._dynamo" not in sys.modules:
         return 0
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def compile_ms() -> float:
+    """Milliseconds that torch.compile has spent compiling in this process."""
+    if "torch._dynamo" not in sys.modules:
+        return 0.0
+    return float(torch._dynamo.utils.calculate_time_spent()["total_wall_time"]) * 1000
 
 
 class TimeGridError(ValueError):

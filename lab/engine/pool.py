@@ -14,16 +14,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from lab.config import EngineConfig
 from lab.engine.clip import Clip, RenderRequest, RenderResult
-from lab.engine.device import Device, fitness
+from lab.engine.device import Device, fitness, lock_name
 from lab.engine.patching import Overlay, PatchError, build_overlay, cache_dir
 from lab.engine.process import Cancel, Cancelled, EngineError, Progress, WorkerProcess, ignore_progress
 from lab.engine.weights import Weights
+
+if TYPE_CHECKING:
+    from lab.engine.profiling import Profile  # needs torch, which only workers import
 
 #: Fields of a configuration that a process is started for; the others go with the request.
 PROCESS_FIELDS = ("patches", "model_dtype", "vocoder_dtype", "compile", "sampler", "tf32")
@@ -80,13 +83,14 @@ class EnginePool:
         except OSError as error:
             raise EngineError(f"The cache folder {locks} cannot be made ({error.strerror}). Set LAB_CACHE_DIR to one that can.") from None
         # thread_local=False: the lock belongs to this object, and any thread of the server may release it
-        self._machine_lock = FileLock(locks / f"device-{device.kind}.lock", thread_local=False)
+        self._machine_lock = FileLock(locks / f"device-{lock_name(device)}.lock", thread_local=False)
         self._closed = False
 
-    def key(self, config: EngineConfig) -> str:
-        """What a worker is kept under."""
+    def key(self, config: EngineConfig, instance: int = 0) -> str:
+        """What a worker is kept under; another `instance` is another process of the same kind."""
         part = {name: getattr(config, name) for name in PROCESS_FIELDS}
-        return hashlib.sha256(repr(sorted(part.items())).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(repr(sorted(part.items())).encode()).hexdigest()[:16]
+        return f"{digest}-{instance}" if instance else digest
 
     def render(
         self,
@@ -94,25 +98,45 @@ class EnginePool:
         request: RenderRequest,
         *,
         voice: str = "",
+        instance: int = 0,
         cancel: Cancel | None = None,
         progress: Progress = ignore_progress,
     ) -> Clip:
-        """Render one utterance, starting a worker if there is none.
+        """Render one utterance, starting a worker if there is none; `instance` says which of several processes of this kind.
 
         Raises:
             EngineError: the device cannot run `config`, the worker refused, failed, died, ran out of time, or was cancelled.
         """
-        cancel = cancel or Cancel()
-        with self._on_device(cancel, progress):
-            worker = self._worker(config, cancel, progress)
-            worker.send((config, request))
-            result: RenderResult = worker.answer(time.monotonic() + self._render_seconds, cancel, progress)
-            worker.warm = True
+        result: RenderResult = self._ask(config, instance, cancel, progress, "render", config, request)
         audible = self.weights.audible
         return Clip(config, request, result, voice or Path(request.voice_path).stem, self.weights.name, audible, self.device.name)
 
+    def profile(
+        self,
+        config: EngineConfig,
+        request: RenderRequest,
+        trace: Path,
+        *,
+        cancel: Cancel | None = None,
+        progress: Progress = ignore_progress,
+    ) -> Profile:
+        """Render `request` under torch's profiler and write the trace. Errors as in `render`."""
+        profile: Profile = self._ask(config, 0, cancel, progress, "profile", config, request, str(trace))
+        return profile
+
+    def _ask(self, config: EngineConfig, instance: int, cancel: Cancel | None, progress: Progress, *message: Any) -> Any:
+        """Send `message` to the worker for `config` and wait for the answer, alone on the device."""
+        cancel = cancel or Cancel()
+        with self._on_device(cancel, progress):
+            worker = self._begin(config, instance)
+            self._await_ready(config, worker, cancel, progress)
+            worker.send(message)
+            answer = worker.answer(time.monotonic() + self._render_seconds, cancel, progress)
+            worker.warm = True
+        return answer
+
     def prepare(
-        self, configs: Sequence[EngineConfig], *, cancel: Cancel | None = None, progress: Progress = ignore_progress
+        self, configs: Sequence[EngineConfig], *, instance: int = 0, cancel: Cancel | None = None, progress: Progress = ignore_progress
     ) -> dict[str, str]:
         """Start the workers that `configs` (of at most `max_workers` keys) need, all at the same time, and wait until they are ready.
 
@@ -127,7 +151,7 @@ class EnginePool:
         with self._on_device(cancel, progress):
             for config in configs:
                 try:
-                    waiting[config.name] = (config, self._begin(config))
+                    waiting[config.name] = (config, self._begin(config, instance))
                 except EngineError as error:
                     failed[config.name] = str(error)
             try:
@@ -173,18 +197,13 @@ class EnginePool:
         if not waited:
             progress("waiting for another job on this device", 0, 0)
 
-    def _worker(self, config: EngineConfig, cancel: Cancel, progress: Progress) -> WorkerProcess:
-        worker = self._begin(config)
-        self._await_ready(config, worker, cancel, progress)
-        return worker
-
-    def _begin(self, config: EngineConfig) -> WorkerProcess:
+    def _begin(self, config: EngineConfig, instance: int) -> WorkerProcess:
         """The living worker for `config`, or a new one that has been told what to be."""
         self._refuse_if_closed()
         refused = fitness(config, self.device).refused
         if refused:
             raise EngineError(f"{config.name} cannot run on this device: {refused}.")
-        key = self.key(config)
+        key = self.key(config, instance)
         with self._guard:
             worker = self._workers.get(key)
         if worker is not None and worker.alive:
@@ -217,10 +236,11 @@ class EnginePool:
         if not worker.ready:
             progress(f"starting the engine of {config.name}", 0, 0)
             try:
-                worker.answer(time.monotonic() + self._start_seconds, cancel, progress)
+                loaded = worker.answer(time.monotonic() + self._start_seconds, cancel, progress)
             except EngineError:
                 worker.kill()  # it is ending by itself, and must not be taken for a living one until it has
                 raise
+            worker.start_seconds = loaded - worker.started
             worker.ready = True
         worker.label = config.name
 
@@ -242,6 +262,19 @@ class EnginePool:
             worker = self._workers.get(self.key(config))
         return worker is not None and worker.alive and worker.warm
 
+    def start_seconds(self, config: EngineConfig, instance: int = 0) -> float | None:
+        """How long the living worker for `config` took from its start to the loaded model; None where there is none."""
+        with self._guard:
+            worker = self._workers.get(self.key(config, instance))
+        return worker.start_seconds if worker is not None and worker.alive else None
+
+    def stop_workers(self) -> None:
+        """Stop all workers; the next request starts new ones."""
+        with self._guard:
+            workers, self._workers = list(self._workers.values()), {}
+        for worker in workers:
+            worker.kill()
+
     def status(self) -> tuple[WorkerStatus, ...]:
         """The workers there are."""
         now = time.monotonic()
@@ -251,10 +284,7 @@ class EnginePool:
     def close(self) -> None:
         """Stop all workers; requests that wait are told so."""
         self._closed = True
-        with self._guard:
-            workers, self._workers = list(self._workers.values()), {}
-        for worker in workers:
-            worker.kill()
+        self.stop_workers()
 
     def __enter__(self) -> EnginePool:
         return self

@@ -99,7 +99,8 @@ class WorkerProcess:
     def __init__(self, label: str, command: Sequence[str] = (sys.executable, "-m", "lab.engine.worker")) -> None:
         """Start `command FD`. Its output and its temporary files (upstream leaves copies of the reference) go to a folder that ends with it."""
         self.label = label
-        self.last_used = time.monotonic()
+        self.started = self.last_used = time.monotonic()
+        self.start_seconds: float | None = None  # from here to the loaded model, once it is
         self.ready = False  # has loaded its model
         self.warm = False  # has rendered
         self._folder = Path(tempfile.mkdtemp(prefix="lab-worker-"))

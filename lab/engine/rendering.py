@@ -20,7 +20,7 @@ from lab.audio import CROSS_FADE_SAMPLES, HOP
 from lab.config import EngineConfig
 from lab.engine import loading
 from lab.engine.clip import NOT_FINITE, Chunk, Engagement, RenderRequest, RenderResult
-from lab.engine.instruments import Instruments, TimeGridError, dtype_name, graphs_built
+from lab.engine.instruments import Instruments, TimeGridError, compile_ms, dtype_name, graphs_built
 from lab.engine.patching import MANIFEST
 from lab.engine.proof import Seen, prove
 from lab.engine.weights import resolve
@@ -61,6 +61,12 @@ class Engine:
             vocoder.backbone.compile(dynamic=True)
         self.model, self.vocoder = model, vocoder
         self._rendered = 0
+
+    @property
+    def counted_modules(self) -> tuple[Any, Any, Any]:
+        """What computes: the transformer, the vocoder's backbone and its Fourier head."""
+        model, vocoder = self._modules
+        return model.transformer, vocoder.backbone, vocoder.head
 
     def _forget_references(self) -> None:
         for file in self._upstream._ref_audio_cache.values():
@@ -104,9 +110,9 @@ class Engine:
         self.instruments.prepare(request.text, len(chunks), request.seed)
         _reset_peak_memory(self.device)
         try:
-            before = graphs_built()
+            graphs, compiling = graphs_built(), compile_ms()
             audio, mel, times = self._timed(config, request)
-            return self._result(config, chunks, audio, mel, times, graphs_built() - before)
+            return self._result(config, chunks, audio, mel, times, (graphs_built() - graphs, compile_ms() - compiling))
         except TimeGridError as error:
             raise RenderError(f"{config.name} cannot run: {error}. Use another nfe, or sway=0.") from None
         finally:
@@ -136,8 +142,12 @@ class Engine:
         )
         return audio, mel, clock.stop()
 
-    def _result(self, config: EngineConfig, chunks: list[str], audio: Any, mel: Any, times: Any, compiled: int) -> RenderResult:
+    def _result(
+        self, config: EngineConfig, chunks: list[str], audio: Any, mel: Any, times: Any, compiled: tuple[int, float]
+    ) -> RenderResult:
+        """`times` is what the clock says, `compiled` the graphs built meanwhile and the milliseconds that took."""
         total, stages, steps = times
+        graphs, compiling = compiled
         audio = np.ascontiguousarray(audio, dtype=np.float32)
         mel = np.ascontiguousarray(mel, dtype=np.float32)
         seen = self.instruments
@@ -159,8 +169,8 @@ class Engine:
             self._digest, graphs_built(), dict(seen.graphs_of), seen.empty_cache_calls, dict(seen.dtypes), prove(config, facts)
         )
         invalid = [*_invalid(audio, mel.shape[-1], len(chunks)), *(f"not engaged: {failure}" for failure in engagement.failures)]
-        if compiled:
-            invalid.append(f"{compiled} graphs were compiled while it was timed")
+        if graphs:
+            invalid.append(f"{graphs} graphs were compiled while it was timed")
         audible = self.weights.audible
         return RenderResult(
             samples=len(audio),
@@ -169,6 +179,7 @@ class Engine:
             stages_ms=stages,
             steps_ms=steps,
             empty_cache_ms=seen.empty_cache_seconds * 1000,
+            compile_ms=compiling,
             peak_memory_mb=_peak_memory_mb(self.device),
             memory_kind="cuda allocated" if self.device == "cuda" else "resident",
             chunks=tuple(Chunk(text, frames, digest) for text, frames, digest in zip(chunks, seen.frames, hashes, strict=True)),

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,6 +81,16 @@ def _answer(connection: Connection, work: Any) -> bool:
     return True
 
 
+def _profile(engine: Any, *arguments: Any) -> Any:
+    from lab.engine.profiling import profile_utterance
+
+    return profile_utterance(engine, *arguments)
+
+
+#: What a pool may ask for.
+_WORK: dict[str, Callable[..., Any]] = {"render": lambda engine, *arguments: engine.render(*arguments), "profile": _profile}
+
+
 def main(fd: int) -> None:
     """Serve requests from the socket `fd` until it is closed."""
     connection = Connection(fd)
@@ -95,11 +106,16 @@ def _serve(connection: Connection) -> None:
     threading.Thread(target=_reader, args=(connection, requests), daemon=True).start()
     progress = _Progress(connection)
     engine: list[Any] = []
-    if not _answer(connection, lambda: engine.append(_start(order, progress))) or not engine:
+
+    def start() -> float:
+        engine.append(_start(order, progress))
+        return time.monotonic()  # one clock for all processes of a machine: the pool knows when it started this one
+
+    if not _answer(connection, start) or not engine:
         return
     while True:
-        config, request = requests.get()
-        if not _answer(connection, functools.partial(engine[0].render, config, request)):
+        what, *arguments = requests.get()
+        if not _answer(connection, functools.partial(_WORK[what], engine[0], *arguments)):
             return
 
 

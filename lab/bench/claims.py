@@ -1,0 +1,249 @@
+"""The claims that the lab was made to test, and what stored runs say about each.
+
+A claim is confirmed when the whole 95 % interval lies where the claim says, refuted when the whole interval lies outside, and undecided in between. A gain
+larger than claimed confirms the claim. Runs whose A/A arm is faster or slower than itself decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lab.bench import statistics
+from lab.bench.analysis import Analysis
+from lab.bench.statistics import Estimate
+
+Verdict = Literal["confirmed", "refuted", "undecided", "not measured here"]
+
+ESTIMATE = "iShowTTS, estimate of 2025-09-30"
+TARGET = "iShowTTS, target of 2025-09-30"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs of one machine say about one claim."""
+
+    measured: str
+    verdict: Verdict
+    blocks: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement that can be tested."""
+
+    id: str
+    says: str
+    source: str
+    expected: str
+    decide: Callable[[Sequence[Analysis]], Finding | None]  # None: these runs have nothing to do with it
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A figure that others measured, repeated here and not checked."""
+
+    figure: str
+    conditions: str
+
+
+#: Figures of the original project, as its notes of 2025-09-30 give them; all from a Jetson AGX Orin (32 GB, PyTorch 2.5, clocks locked unless it says so).
+QUOTED = (
+    Quoted("RTF 1.32", "before any optimisation, NFE 32"),
+    Quoted("mean RTF 0.241 and 0.278", "NFE 8, two sessions of the same day, 3 calls each"),
+    Quoted("mean RTF 0.212", "NFE 7, 10 calls"),
+    Quoted("mean RTF 0.242, spread 26 %", "NFE 7, clocks not locked, first call left out"),
+    Quoted("mean RTF 0.169", "NFE 7; the state that the three patches were to improve"),
+    Quoted("mean RTF 0.143–0.157", "with the three patches: an estimate, not a measurement"),
+    Quoted("mean RTF 0.174, coefficient of variation 11.8 %", "measured later with the patches, NFE 7, 20 calls"),
+)
+
+
+def usable(analysis: Analysis) -> bool:
+    """Whether a run may decide anything: its A/A arm does not differ from itself."""
+    aa = analysis.aa()
+    return aa is None or aa.ratio.verdict not in ("faster", "slower")
+
+
+def _having(analyses: Sequence[Analysis], *configs: str) -> list[Analysis]:
+    return [look for look in analyses if set(configs) <= {arm.label for arm in look.run.arms}]
+
+
+def _judge(low: float, high: float, least: float) -> Verdict:
+    """The verdict on "at least `least`" for an interval."""
+    if low >= least:
+        return "confirmed"
+    return "refuted" if high < least else "undecided"
+
+
+def _gain(a: str, b: str, least: float, most: float) -> Callable[[Sequence[Analysis]], Finding | None]:
+    """Time saved by a against b, as a share of b's time, from all paired blocks."""
+
+    def decide(analyses: Sequence[Analysis]) -> Finding | None:
+        runs = _having(analyses, a, b)
+        parts = [look.log_ratios(a, b) for look in runs]
+        ratios = np.concatenate([*parts, np.empty(0)])
+        if not len(ratios):
+            return None
+        ratio = statistics.paired_ratio(ratios)
+        low, high = 1 - ratio.high, 1 - ratio.low
+        verdict = _judge(low, high, least)
+        said = f"{1 - ratio.median:.1%} ({low:.1%} to {high:.1%})" if np.isfinite(low) else f"{1 - ratio.median:.1%}, too few blocks"
+        if low > most:
+            said += ", more than claimed"
+        return Finding(f"{said} less time", verdict, len(ratios), len(runs))
+
+    return decide
+
+
+def _mean_rtf(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]], Finding | None]:
+    """How far the mean RTF of a lies below that of b."""
+
+    def decide(analyses: Sequence[Analysis]) -> Finding | None:
+        runs = _having(analyses, a, b)
+        rows = [_counted(look, label).assign(part=index, label=label) for index, look in enumerate(runs) for label in (a, b)]
+        table = pd.concat(rows) if rows else pd.DataFrame()
+        if table.empty:
+            return None
+        means = table.groupby(["part", "block", "label"])["rtf"].mean().unstack("label").reindex(columns=[a, b]).dropna()
+        if len(means) < 3:
+            return None
+        values = means.to_numpy()
+        rng = np.random.default_rng(1)
+        drawn = values[rng.integers(0, len(values), (statistics.RESAMPLES, len(values)))].mean(axis=1)
+        low, high = (1 - np.percentile(drawn[:, 0] / drawn[:, 1], [97.5, 2.5])).tolist()
+        mean_a, mean_b = values.mean(axis=0)
+        said = f"{mean_b:.4f} → {mean_a:.4f}: {1 - mean_a / mean_b:.1%} ({low:.1%} to {high:.1%}) lower"
+        return Finding(said, _judge(low, high, least), len(means), len(runs))
+
+    return decide
+
+
+def _counted(look: Analysis, label: str) -> pd.DataFrame:
+    rows = look.counted
+    return rows[rows["label"] == label]
+
+
+def _over_runs(analyses: Sequence[Analysis], label: str) -> tuple[pd.DataFrame, int]:
+    """Samples of one arm over several runs, with block numbers that do not meet."""
+    runs = _having(analyses, label)
+    parts = [_counted(look, label).assign(block=lambda rows, n=index: rows["block"] + n * 1_000_000) for index, look in enumerate(runs)]
+    return (pd.concat(parts) if parts else pd.DataFrame()), len(runs)
+
+
+def _below(label: str, target: float) -> Callable[[Sequence[Analysis]], Finding | None]:
+    """Whether the mean RTF of a configuration is below a target."""
+
+    def decide(analyses: Sequence[Analysis]) -> Finding | None:
+        rows, runs = _over_runs(analyses, label)
+        if rows.empty:
+            return None
+        mean = statistics.summarise(rows["rtf"], rows["block"]).mean
+        return Finding(f"mean RTF {_with_interval(mean, '.4f')}", _below_verdict(mean, target), rows["block"].nunique(), runs)
+
+    return decide
+
+
+def _steady(label: str, most: float) -> Callable[[Sequence[Analysis]], Finding | None]:
+    """Whether the coefficient of variation of the RTF, within one text, is below `most`."""
+
+    def decide(analyses: Sequence[Analysis]) -> Finding | None:
+        rows, runs = _over_runs(analyses, label)
+        if rows.empty:
+            return None
+        own = rows.groupby("text_id", observed=True)["rtf"].transform(
+            "mean"
+        )  # texts of other lengths have other RTFs, which is no unsteadiness
+        found = statistics.summarise(rows["rtf"] / own, rows["block"]).variation
+        return Finding(_with_interval(found, ".1%"), _below_verdict(found, most), rows["block"].nunique(), runs)
+
+    return decide
+
+
+def _below_verdict(estimate: Estimate, limit: float) -> Verdict:
+    if estimate.low is None or estimate.high is None:
+        return "undecided"
+    if estimate.high < limit:
+        return "confirmed"
+    return "refuted" if estimate.low >= limit else "undecided"
+
+
+def _with_interval(estimate: Estimate, form: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:{form}}"
+    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+
+
+def _times_faster(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]], Finding | None]:
+    """How many times faster a is than b."""
+
+    def decide(analyses: Sequence[Analysis]) -> Finding | None:
+        runs = _having(analyses, a, b)
+        ratios = np.concatenate([*(look.log_ratios(b, a) for look in runs), np.empty(0)])
+        if not len(ratios):
+            return None
+        ratio = statistics.paired_ratio(ratios)
+        verdict = _judge(ratio.low, ratio.high, least) if np.isfinite(ratio.high) else "undecided"
+        said = f"{ratio.median:.2f} times" + (f" ({ratio.low:.2f} to {ratio.high:.2f})" if np.isfinite(ratio.high) else "")
+        return Finding(said, verdict, len(ratios), len(runs))
+
+    return decide
+
+
+def _same_audio(a: str, b: str) -> Callable[[Sequence[Analysis]], Finding | None]:
+    """Whether a gives exactly the samples of b, block by block."""
+
+    def decide(analyses: Sequence[Analysis]) -> Finding | None:
+        runs = _having(analyses, a, b)
+        same = total = 0
+        for look in runs:
+            rows = look.frame[~look.frame["warm_up"] & look.frame["label"].isin([a, b])]
+            hashes = rows.groupby(["block", "label"], observed=True)["audio"].agg(set).unstack("label").reindex(columns=[a, b]).dropna()
+            total += len(hashes)
+            same += int(sum(first == second and len(first) == 1 for first, second in hashes.to_numpy()))
+        if not total:
+            return None
+        return Finding(f"equal in {same} of {total} blocks", "confirmed" if same == total else "refuted", total, len(runs))
+
+    return decide
+
+
+CLAIMS = (
+    Claim(
+        "fp16-vocoder",
+        "FP16 through the vocoder saves 5–10 % of the time",
+        ESTIMATE,
+        "5–10 %",
+        _gain("fp16-vocoder", "baseline", 0.05, 0.10),
+    ),
+    Claim(
+        "no-empty-cache", "No `empty_cache()` per utterance saves 2–5 %", ESTIMATE, "2–5 %", _gain("no-empty-cache", "baseline", 0.02, 0.05)
+    ),
+    Claim("together", "All three patches together save 7–15 %", ESTIMATE, "7–15 %", _gain("optimized", "baseline", 0.07, 0.15)),
+    Claim(
+        "mean-rtf",
+        "The mean RTF falls from 0.169 to 0.143–0.157 (on their device; elsewhere by the same share)",
+        ESTIMATE,
+        "7.1–15.4 % lower",
+        _mean_rtf("optimized", "baseline", 1 - 0.157 / 0.169),
+    ),
+    Claim("steady", "The coefficient of variation is under 10 % (`optimized`, one text)", TARGET, "< 10 %", _steady("optimized", 0.10)),
+    Claim("rtf-0.20", "RTF below 0.20 (`optimized`)", TARGET, "< 0.20", _below("optimized", 0.20)),
+    Claim("rtf-0.15", "RTF below 0.15, the stretched target (`optimized`)", TARGET, "< 0.15", _below("optimized", 0.15)),
+    Claim(
+        "speed-up",
+        "More than 3.3 times faster than the unoptimised engine (`optimized` against `upstream`, NFE 32)",
+        TARGET,
+        "> 3.3 times",
+        _times_faster("optimized", "upstream", 3.3),
+    ),
+    Claim(
+        "same-fp16", "Patch 02 changes no sample (no loss of quality)", ESTIMATE, "equal samples", _same_audio("fp16-vocoder", "baseline")
+    ),
+    Claim("same-empty-cache", "Patch 03 changes no sample", ESTIMATE, "equal samples", _same_audio("no-empty-cache", "baseline")),
+)

@@ -1,0 +1,39 @@
+"""Writing a file so that under its name there is only ever a whole one, also after a power cut."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(target: Path, data: bytes, unfinished: Path | None = None) -> None:
+    """Write `data` under another name in `unfinished` (the target's own folder by default), fsync it, and rename it onto `target`.
+
+    Both have to be on one file system. The folder is not fsynced: call `sync_folder` where the name has to survive too. Raises `OSError`, and leaves
+    nothing behind then.
+    """
+    folder = unfinished or target.parent
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    if os.name == "nt":  # Windows cannot open a folder, and orders renames by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
