@@ -1,6 +1,7 @@
 """A worker without a model: speaks the pool's protocol, and behaves as the text of the request tells it to."""
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -12,6 +13,13 @@ import numpy as np
 from lab.engine.clip import Chunk, Engagement, RenderResult
 
 
+def milliseconds(config, number):
+    """100, or what FAKE_WORKER_MS says for the configuration, with 1 % of noise."""
+    times = json.loads(os.environ.get("FAKE_WORKER_MS", "{}"))
+    noise = np.random.default_rng([os.getpid(), number]).normal(0, 0.01) if times else 0.0
+    return float(times.get(config.name, 100.0) * np.exp(noise))
+
+
 def result(config, request, number):
     audio = np.random.default_rng(request.seed).standard_normal(24_000).astype(np.float32) * 0.1
     if "louder" in config.name:
@@ -20,12 +28,13 @@ def result(config, request, number):
         audio[5] = np.nan
     samples = len(audio) - (1000 if "longer" in request.text and config.nfe == 6 else 0)
     digest = hashlib.sha256(audio.tobytes()).hexdigest()
+    total = milliseconds(config, number)
     return RenderResult(
         samples=samples,
         frames=95,
-        total_ms=100.0,
-        stages_ms={"reference": 1.0, "text": 1.0, "sampler": 90.0, "vocoder": 5.0, "transfer": 1.0, "other": 2.0},
-        steps_ms=(90.0 / config.nfe,) * config.nfe,
+        total_ms=total,
+        stages_ms={"reference": 1.0, "text": 1.0, "sampler": total - 10, "vocoder": 5.0, "transfer": 1.0, "other": 2.0},
+        steps_ms=((total - 10) / config.nfe,) * config.nfe,
         empty_cache_ms=0.0,
         peak_memory_mb=100.0,
         memory_kind="resident",

@@ -21,14 +21,20 @@ BEGAN = datetime(2026, 11, 25, 6, 0, tzinfo=UTC).timestamp()
 
 def machine(device: str = "a CPU", kind: str = "cpu", **changes) -> MachineRecord:
     facts = {
-
-            "device": device,
-            "kind": kind,
-            "capability": "9.0" if kind == "cuda" else "",
-            "device_memory_gb": 79.0 if kind == "cuda" else 0.0
-        ,
-        "cpu": "a processor", "cores": 2, "memory_gb": 23.5, "os": "Linux", "python": "3.11.7", "packages": {"torch": "2.13.0"},
-        "driver": "580.1" if kind == "cuda" else "", "cuda": "13.0" if kind == "cuda" else "", "cudnn": "", "variables": {},
+        "device": device,
+        "kind": kind,
+        "capability": "9.0" if kind == "cuda" else "",
+        "device_memory_gb": 79.0 if kind == "cuda" else 0.0,
+        "cpu": "a processor",
+        "cores": 2,
+        "memory_gb": 23.5,
+        "os": "Linux",
+        "python": "3.11.7",
+        "packages": {"torch": "2.13.0"},
+        "driver": "580.1" if kind == "cuda" else "",
+        "cuda": "13.0" if kind == "cuda" else "",
+        "cudnn": "",
+        "variables": {},
         "commit": "0123456789ab",
     }
     return MachineRecord(**{**facts, **changes})

@@ -153,6 +153,7 @@ class Cluster:
                 raise ClusterError(
                     f"No scheduler answers at {self._address} ({str(error)[:120]}). Start one with: dask scheduler"
                 ) from None
+            stack.enter_context(client.as_current())  # `wait` asks for the client of its thread
             yield client
 
 

@@ -62,7 +62,9 @@ def _version(package: str) -> str:
 
 
 def commit() -> str:
-    """The lab's commit (12 digits), with + where tracked files differ from it; empty outside a checkout or without git."""
+    """The lab's commit (12 digits), with + where tracked files differ from it; `LAB_COMMIT` where a copy without git is measured; otherwise empty."""
+    if os.environ.get("LAB_COMMIT"):
+        return os.environ["LAB_COMMIT"][:40]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         head = _git("rev-parse", "--short=12", "HEAD")
         if head:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from lab.bench.measure import Event, Failed, Job, Sample, Started, median_step
@@ -155,7 +156,11 @@ class Recorder:
                 reference_cache="cold" if job.reference_cache == "cold" else "warm",
                 cluster=self._cluster,
             ),
-            weights=WeightsRecord(name=weights.name, kind=weights.kind, architecture=weights.architecture),
+            weights=WeightsRecord(
+                name=Path(weights.name).name if weights.kind == "path" else weights.name,
+                kind=weights.kind,
+                architecture=weights.architecture,
+            ),
             voice=VoiceRecord(id=self._voice_id, seconds=round(job.voice.seconds, 3), sha256=job.voice.sha256),
             arms=[
                 ArmRecord(

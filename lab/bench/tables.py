@@ -63,7 +63,7 @@ def run_document(analysis: Analysis, reference: str | None = None) -> dict[str, 
 def ratio_words(ratio: Ratio) -> str:
     """A ratio with its interval: `0.934 (0.921 to 0.947)`."""
     if ratio.high == math.inf:
-        return f"{ratio.median:.3f} (too few blocks for an interval)"
+        return f"{ratio.median:.3f} (no interval yet)"
     return f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
@@ -73,8 +73,11 @@ def verdict_words(ratio: Ratio, blocks_per_round: int = 1) -> str:
         return f"{ratio.verdict} by {abs(ratio.median - 1):.1%}"
     if ratio.verdict == "equivalent":
         return "equivalent within 2 %"
-    more = "" if ratio.more_blocks is None else f": about {math.ceil(ratio.more_blocks / max(blocks_per_round, 1))} more rounds"
-    return f"undecided{more}"
+    if ratio.more_blocks is None:
+        return "undecided"
+    rounds = math.ceil(ratio.more_blocks / max(blocks_per_round, 1))
+    roughly = "at least" if ratio.high == math.inf else "about"  # six blocks give an interval, which need not decide
+    return f"undecided: {roughly} {rounds} more round{'s' * (rounds != 1)}"
 
 
 def estimate_words(estimate: Estimate, form: str = ".4f") -> str:

@@ -65,15 +65,13 @@ def watching(plan: Plan) -> Iterator[tuple[Callable[[Event], None], EngineProgre
         yield watch, lambda stage, _done, _total: progress.update(task, description=stage)
 
 
-def make_job(
-    plan_of: Callable[[Voice], Plan], choice: Choice, device: Device, voice: Voice, cache: str, worker: tuple[str, ...] = WORKER
-) -> Job:
+def make_job(plan_of: Callable[[Voice], Plan], choice: Choice, device: Device, voice: Voice, cache: str) -> Job:
     """Check every text against the weights, and put the job together."""
     plan = plan_of(voice)
     with EnginePool(choice.weights, device) as pool:
         for text in plan.texts:
             make_request(pool, text.text, voice, plan.seed, reference_cache=cache)
-    return Job(plan, choice.weights.name, device.kind, voice, voice.path.read_bytes(), cache, time.time(), worker)
+    return Job(plan, choice.weights.name, device.kind, voice, voice.path.read_bytes(), cache, time.time(), WORKER)
 
 
 def _executor(job: Job, cluster: str, progress: EngineProgress) -> Executor:
