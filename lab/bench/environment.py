@@ -54,6 +54,12 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def card_index() -> int:
+    """Number of the card that this process renders on, as CUDA_VISIBLE_DEVICES has it; 0 where that names no number."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.bench.environment import describe_machine
+from lab.bench.affinity import Pin, can_pin
+from lab.bench.environment import card_index, describe_machine
 from lab.bench.plan import Arm, Block, Plan
 from lab.bench.record import WARM_UP, MachineRecord
 from lab.bench.telemetry import Reading, Telemetry
@@ -46,6 +47,7 @@ class Job:
     reference_cache: str
     began: float  # time.time() at the start of the run
     worker: tuple[str, ...] = WORKER
+    pin: bool = False  # keep the engines on one core, the quietest, while a block is measured
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Started:
     launch: int
     seconds: float
     together: int
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The engines were moved to this core for the block that follows."""
+
+    core: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Failed:
     message: str
 
 
-Event = Started | Sample | Failed
+Event = Started | Pinned | Sample | Failed
 
 
 @dataclass
@@ -114,6 +123,7 @@ class BlockRunner:
             self.close()
             raise
         self._telemetry = Telemetry(self.device.kind)
+        self._pin = Pin(card_index(), self._telemetry.cards) if self.job.pin and self.device.kind == "cuda" and can_pin() else None
         self._launch: int | None = None
         self._dead: dict[int, str] = {}  # arms that cannot be started or warmed up: asked again in the next launch only
 
@@ -133,6 +143,8 @@ class BlockRunner:
             self._dead.clear()
             yield from self._start(block.launch)
             yield from self._warm_up()
+        if self._pin:
+            yield Pinned(self._pin.move(worker.pid for worker in self.pool.status() if worker.alive))
         for arm in block.order:
             yield from self._slot(block.number, arm, block.text, block.seed)
 
@@ -211,6 +223,8 @@ class BlockRunner:
         self._folder.cleanup()
         if hasattr(self, "_telemetry"):
             self._telemetry.close()
+            if self._pin:
+                self._pin.release()
 
 
 def median_step(result: RenderResult) -> float:

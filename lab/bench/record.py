@@ -3,7 +3,7 @@
 Samples are columns, not objects: a thousand of them take about 200 kB, and 200 runs are read in a second. Statistics are not in it; they are computed from
 the samples each time, so that an old run profits from a better method. Files are `lab.bench.run_files`' concern, meaning is `lab.bench.analysis`'.
 
-Version history: 1 is the first.
+Version history: 1 is the first; 2 adds `core` to the blocks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.engine.clip import STAGES
 
-VERSION = 1
+VERSION = 2
 WARM_UP = -1  # the block number of samples that belong to no block
 
 #: What the bits of `Samples.throttle` mean (NVML's clock event reasons); `idle` and `applications clocks` are no throttling.
@@ -107,6 +107,7 @@ class BlockRecord(_Record):
     text: Index
     device: Index
     seed: Index
+    core: Index | None = Field(description="processor core that its engines were pinned to; null where they were not")
     noise: str = Field(description="SHA-256 of the initial noise, the same for every sample of the block (16 digits)")
 
 
@@ -202,7 +203,7 @@ class WeightsRecord(_Record):
 class Run(_Record):
     """One benchmark."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     id: str = Field(description="name of the file without .json", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
     created: datetime = Field(description="when it began, UTC")
     state: Literal["complete", "interrupted"]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.bench.measure import Event, Failed, Job, Sample, Started, median_step
+from lab.bench.measure import Event, Failed, Job, Pinned, Sample, Started, median_step
 from lab.bench.plan import Block
 from lab.bench.record import (
     WARM_UP,
@@ -49,6 +49,7 @@ class Recorder:
         self._invalid: dict[int, list[str]] = {}
         self._samples_of: dict[int, int] = {}  # text -> samples that every utterance of it has to have
         self._seconds: dict[int, float] = {}
+        self._cores: dict[int, int] = {}  # block -> core that its engines were pinned to
 
     @property
     def failures(self) -> list[FailureRecord]:
@@ -74,6 +75,8 @@ class Recorder:
                     arms=list(event.arms), device=device, launch=event.launch, seconds=round(event.seconds, 3), together=event.together
                 )
             )
+        elif isinstance(event, Pinned):
+            self._cores[block.number] = event.core
         elif isinstance(event, Failed):
             self._failures.append(FailureRecord(block=event.block, arm=event.arm, text=event.text, message=event.message))
             if event.block != WARM_UP:
@@ -85,7 +88,14 @@ class Recorder:
         known = self._blocks.get(block.number)
         if known is None or (noise and not known.noise):
             self._blocks[block.number] = BlockRecord(
-                number=block.number, round=block.round, launch=block.launch, text=block.text, device=device, seed=block.seed, noise=noise
+                number=block.number,
+                round=block.round,
+                launch=block.launch,
+                text=block.text,
+                device=device,
+                seed=block.seed,
+                core=self._cores.get(block.number),
+                noise=noise,
             )
         return self._blocks[block.number]
 

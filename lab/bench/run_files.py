@@ -27,7 +27,9 @@ RUNS_DIR = Path(__file__).resolve().parents[2] / "results" / "runs"
 PARTIAL = ".json.partial"
 MOST_BYTES = 64 * 2**20
 #: How a document of an older version becomes one of the next: version -> function from document to document.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda document: {**document, "blocks": [{**block, "core": None} for block in document["blocks"]]},
+}
 
 
 class RunFileError(LabError):
@@ -150,8 +152,8 @@ def _upgraded(document: dict[str, Any], version: int, name: str) -> Run:
         for step in range(version, VERSION):
             document = {**UPGRADES[step](document), "version": step + 1}
         return Run.model_validate_json(json.dumps(document))
-    except KeyError as error:
-        raise RunFileError(f"{name} has version {version}, and lacks {error}.") from None
+    except (KeyError, TypeError) as error:
+        raise RunFileError(f"{name} has version {version} and is damaged, or of a version that never was ({error}).") from None
     except ValidationError as error:
         raise RunFileError(f"{name} has version {version} and is damaged: {_where(error)}.") from None
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from lab.bench.environment import card_index
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -53,6 +55,11 @@ class Telemetry:
             return ""
         return _text(self._nvml.nvmlSystemGetDriverVersion())
 
+    @property
+    def cards(self) -> int:
+        """How many cards the host has; 1 without NVML."""
+        return 1 if self._card is None else max(1, self._ask("nvmlDeviceGetCount") or 1)
+
     def read(self) -> Reading:
         """Look once; a value that the card does not tell is None."""
         nvml, card = self._nvml, self._card
@@ -88,7 +95,7 @@ def _first_visible(nvml: Any) -> Any:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     if visible.startswith(("GPU-", "MIG-")):
         return nvml.nvmlDeviceGetHandleByUUID(visible)
-    return nvml.nvmlDeviceGetHandleByIndex(int(visible) if visible.isdecimal() else 0)
+    return nvml.nvmlDeviceGetHandleByIndex(card_index())
 
 
 def _load() -> float | None:

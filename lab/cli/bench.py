@@ -65,13 +65,13 @@ def watching(plan: Plan) -> Iterator[tuple[Callable[[Event], None], EngineProgre
         yield watch, lambda stage, _done, _total: progress.update(task, description=stage)
 
 
-def make_job(plan_of: Callable[[Voice], Plan], choice: Choice, device: Device, voice: Voice, cache: str) -> Job:
+def make_job(plan_of: Callable[[Voice], Plan], choice: Choice, device: Device, voice: Voice, cache: str, *, pin: bool = True) -> Job:
     """Check every text against the weights, and put the job together."""
     plan = plan_of(voice)
     with EnginePool(choice.weights, device) as pool:
         for text in plan.texts:
             make_request(pool, text.text, voice, plan.seed, reference_cache=cache)
-    return Job(plan, choice.weights.name, device.kind, voice, voice.path.read_bytes(), cache, time.time(), WORKER)
+    return Job(plan, choice.weights.name, device.kind, voice, voice.path.read_bytes(), cache, time.time(), WORKER, pin)
 
 
 def _executor(job: Job, cluster: str, progress: EngineProgress) -> Executor:
@@ -133,6 +133,12 @@ def bench_command(
             metavar="ADDRESS|local:N",
         ),
     ] = "",
+    pin: Annotated[
+        bool,
+        typer.Option(
+            "--pin/--no-pin", help="On a GPU, keep the engines on one processor core, the quietest one, while a block is measured (Linux)."
+        ),
+    ] = True,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop after the block in which this time ends.", min=0.01)] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the run file (default: LAB_RUNS_DIR, or results/runs).", file_okay=False)
@@ -158,7 +164,7 @@ def bench_command(
             return make_plan(chosen, said, rounds=rounds, warmup=warmup, launches=launches, concurrency=concurrency, seed=seed)
 
         with chosen_voice((voice, voice_text, consent), choice.weights.kind) as speaker:
-            job = make_job(plan_of, choice, found, speaker, reference_cache)
+            job = make_job(plan_of, choice, found, speaker, reference_cache, pin=pin)
             recorder = Recorder(job, public_voice(speaker), skipped, cluster)
             for name, reason in skipped.items():
                 errors.print(f"{name} is left out: {reason}.", markup=False, style="yellow", soft_wrap=True)

@@ -167,8 +167,9 @@ def _print_profile(name: str, where: str, profile: dict[str, Any]) -> None:
             for row in rows:
                 table.add_row(escape(row["name"][:90]), str(row["calls"]), f"{row['ms']:.2f}", f"{row['share']:.0%}")
             console.print(table)
+    unit = "launches" if profile["kernels"] else "operators"
     console.print(
-        f"A step: {profile['step_ms']:.2f} ms, {profile['launches_per_step']:.0f} launches, {profile['flop_per_step'] / 1e9:.1f} GFLOP;"
+        f"A step: {profile['step_ms']:.2f} ms, {profile['launches_per_step']:.0f} {unit}, {profile['flop_per_step'] / 1e9:.1f} GFLOP;"
         f" the device's limit is {profile['peak_flops'] / 1e12:.1f} TFLOP/s, of which a step uses {profile['share_of_limit']:.1%}."
         + (f" All kernels together: {profile['kernel_ms']:.1f} ms." if profile["kernels"] else ""),
         soft_wrap=True,

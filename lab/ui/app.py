@@ -6,11 +6,12 @@ import contextlib
 from typing import Any
 
 import gradio as gr
+from gradio.components.navbar import Navbar
 
 from lab.config import DEFAULT_PAIR, parse
 from lab.engine.weights import cached
 from lab.errors import LabError
-from lab.ui import compare_layout
+from lab.ui import compare_layout, runs_layout
 from lab.ui.context import Context
 from lab.ui.theme import CSS, theme
 
@@ -29,7 +30,11 @@ def build_app(context: Context) -> gr.Blocks:
     """The lab's pages over `context`; launch them with `launch_settings`."""
     app: gr.Blocks
     with gr.Blocks(title="iShowTTS Lab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        Navbar(main_page_name="Compare")
         compare_layout.build(app, context)
+    with app.route("Runs", "/runs"):
+        Navbar(main_page_name="Compare")
+        runs_layout.build(app, context)
     # a queue position is all that strangers get: no endpoint is open, and the engine's own lock lets one job run at a time
     app.queue(api_open=False, max_size=32)
     return app

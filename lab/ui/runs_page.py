@@ -1,0 +1,237 @@
+"""What the Runs page does: opens, chooses, draws, exports, takes uploads. `runs_layout` says where things are on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lab import run_plots
+from lab.bench.run_files import runs_dir, write_run
+from lab.errors import LabError
+from lab.plot_theme import one_line
+from lab.run_view import ShownRun, Views
+from lab.ui import run_export, run_tables
+from lab.ui.context import Context
+from lab.ui.run_selection import Resolved, Selection, from_query
+from lab.ui.run_shelf import UPLOADED, Shelf, Upload, read_upload, take_from_shelf
+from lab.ui.run_tables import said
+
+MOST_UPLOADS = 4  # of one tab
+EMPTY = (
+    "**There are no runs yet.** `python -m lab bench` measures the two usual configurations and stores a run; or upload a run file from"
+    " another machine below."
+)
+#: Figures by name, with their headings.
+HEADINGS = {
+    "forest": "Faster or slower",
+    "distributions": "Real-time factors",
+    "stages": "Where the time goes",
+    "lengths": "Time against length",
+    "timeline": "In the order of measurement",
+    "memory": "Peak memory",
+    "first_calls": "The first call",
+}
+_FILTERS = ("configs", "cards", "texts", "weights")
+CONTROLS = ("runs", *_FILTERS, "reference", "kind", "differences")
+_UPLOAD = ("said", "uploads", "file", "keep")
+OUTPUTS = (*CONTROLS, "words", "body", *HEADINGS, "pairs", "percentiles", "environment", "link", *_UPLOAD)
+
+_log = logging.getLogger(__name__)
+
+
+class RunsPage:
+    """The Runs page's behaviour over one `Context`. Events that change the selection yield the page's outputs twice: what decides first, then the rest."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.views = Views()
+
+    # --- choosing
+
+    def open(self, uploads: list[Upload], request: gr.Request) -> Iterator[list[Any]]:
+        """Show what the link says, or the latest run of each machine."""
+        params = request.query_params
+        # Starlette's keeps every value of a repeated name; a plain dictionary has one of each
+        pairs = params.multi_items() if hasattr(params, "multi_items") else dict(params).items()
+        yield from self.choose(from_query(pairs), uploads, request)
+
+    def choose(self, wanted: Selection, uploads: list[Upload], request: Any, beside: dict[str, Any] | None = None) -> Iterator[list[Any]]:
+        """Show `wanted`; `beside` are further outputs."""
+        changes = dict(beside or {})
+        try:
+            shelf = take_from_shelf(self.views, wanted, uploads)
+        except LabError as error:
+            yield in_order(
+                {**changes, "words": f"**The runs cannot be listed.** {said(str(error), 300)}", "body": gr.update(visible=False)}
+            )
+            return
+        troubles: list[str] = []
+        changes |= {**_controls(shelf.there), "words": _words(shelf), "link": link_of(shelf.selection, request)}
+        if not shelf.shown:
+            yield in_order({**changes, "body": gr.update(visible=False)})
+            return
+        changes["forest"] = drawn(lambda: run_plots.forest(shelf.shown), troubles)
+        changes["pairs"] = drawn(lambda: run_tables.pair_table(shelf.shown), troubles)
+        yield in_order({**changes, "body": gr.update(visible=True)})
+        changes = {name: figure for name, figure in figures(shelf, troubles).items() if name != "forest"}
+        changes["percentiles"] = drawn(lambda: run_tables.percentile_table(shelf.shown), troubles)
+        changes["environment"] = self.environment(shelf.selection, shelf.shown, troubles)
+        yield in_order({**changes, **({"words": _words(shelf, troubles)} if troubles else {})})
+
+    def distributions(self, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
+        """The distributions drawn in another way, and the link."""
+        shelf = take_from_shelf(self.views, wanted, uploads)
+        return drawn(lambda: run_plots.distributions(shelf.shown, wanted.kind), []), link_of(shelf.selection, request)
+
+    def environments(self, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
+        """The environments, whole or reduced to what differs, and the link."""
+        shelf = take_from_shelf(self.views, wanted, uploads)
+        return self.environment(shelf.selection, shelf.shown, []), link_of(shelf.selection, request)
+
+    @staticmethod
+    def environment(selection: Selection, shown: Sequence[ShownRun], troubles: list[str]) -> Any:
+        """The table of environments."""
+        return drawn(lambda: run_tables.environment_table(shown, only_differences=selection.differences), troubles)
+
+    # --- runs from elsewhere
+
+    def take(self, path: str | None, wanted: Selection, uploads: list[Upload], request: Any) -> Iterator[list[Any]]:
+        """Check the uploaded file at `path` and show it together with `wanted`; it is not stored."""
+        if not path:
+            return
+        try:
+            made = read_upload(Path(path), one_line(Path(path).name, 60))
+        except LabError as error:
+            yield in_order({"said": f"**Not shown.** {said(str(error), 300)}", "file": None})
+            return
+        finally:
+            Path(path).unlink(missing_ok=True)
+        uploads = [*(item for item in uploads if item.digest != made.digest), made][-MOST_UPLOADS:]
+        there = " A run of this name is stored here." if (runs_dir() / f"{made.run.id}.json").exists() else ""
+        told = f"**{said(made.run.id, 120)} is shown, and not stored:** it is gone when this tab is closed.{there}"
+        beside = {"said": told, "uploads": uploads, "file": None, "keep": gr.update(interactive=True)}
+        yield from self.choose(replace(wanted, runs=(*wanted.runs, made.value)), uploads, request, beside)
+
+    def keep(self, wanted: Selection, uploads: list[Upload], request: Any) -> Iterator[list[Any]]:
+        """Store the uploads as they are; one whose name is taken is not stored."""
+        told, left, names = [], [], {}
+        for upload in uploads:
+            try:
+                path = write_run(upload.run, runs_dir())
+                told.append(f"Stored as {said(path.name, 140)}.")
+                names[upload.value] = upload.run.id
+            except (LabError, OSError) as error:
+                told.append(f"**Not stored:** {said(str(error), 300)}")
+                left.append(upload)
+        beside = {"said": " ".join(told) or "There is nothing to store.", "uploads": left, "keep": gr.update(interactive=bool(left))}
+        yield from self.choose(replace(wanted, runs=tuple(names.get(run, run) for run in wanted.runs)), left, request, beside)
+
+    # --- taking it away
+
+    def export(self, kinds: list[str], wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
+        """Write the files that `kinds` ask for; returns them, and what is said."""
+        troubles: list[str] = []
+        try:
+            shelf = take_from_shelf(self.views, wanted, uploads)
+            what = run_export.Contents(
+                shelf.there.chosen,
+                _tables(shelf, troubles) if run_export.TABLES in kinds else {},
+                {HEADINGS[name]: figure for name, figure in figures(shelf, troubles).items() if figure is not None}
+                if run_export.FIGURES in kinds
+                else {},
+                link_of(shelf.selection, request),
+            )
+            paths = run_export.write(kinds, what, self.context.new_folder())
+        except (LabError, OSError) as error:
+            return gr.update(value=None, visible=False), f"**No files.** {said(str(error), 300)}"
+        return gr.update(value=paths, visible=True), f"Made from {len(shelf.there.chosen)} runs.{_remarks(troubles)}"
+
+
+def in_order(changes: dict[str, Any]) -> list[Any]:
+    """The page's outputs as a list, those not named left as they are."""
+    return [changes.get(name, gr.skip()) for name in OUTPUTS]
+
+
+def drawn(make: Callable[[], Any], troubles: list[str]) -> Any:
+    """What `make` makes; None, and a word in `troubles`, where it fails: figures that nobody thought of must not take the rest of the page away."""
+    try:
+        return make()
+    except Exception as error:
+        _log.exception("a part of the Runs page failed")
+        troubles.append(f"A part of the page could not be made ({type(error).__name__}).")
+        return None
+
+
+def figures(shelf: Shelf, troubles: list[str]) -> dict[str, Any]:
+    """All figures by name; None where one fails."""
+    shown = shelf.shown
+    makers: dict[str, Callable[[], Any]] = {
+        "forest": lambda: run_plots.forest(shown),
+        "distributions": lambda: run_plots.distributions(shown, shelf.selection.kind),
+        "stages": lambda: run_plots.stages(shown),
+        "lengths": lambda: run_plots.lengths(shown),
+        "timeline": lambda: run_plots.timeline(shown),
+        "memory": lambda: run_plots.memory(shown),
+        "first_calls": lambda: run_plots.first_calls(shown),
+    }
+    return {name: drawn(make, troubles) for name, make in makers.items()}
+
+
+def _tables(shelf: Shelf, troubles: list[str]) -> dict[str, Any]:
+    shown = shelf.shown
+    makers: dict[str, Callable[[], Any]] = {
+        "pairs": lambda: run_tables.pair_table(shown),
+        "percentiles": lambda: run_tables.percentile_table(shown),
+        "fits": lambda: run_tables.fit_table(shown),
+        "first-calls": lambda: run_tables.first_call_table(shown),
+        "environment": lambda: run_tables.environment_table(shown),
+    }
+    made = {name: drawn(make, troubles) for name, make in makers.items()}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def _controls(there: Resolved) -> dict[str, Any]:
+    """What the controls offer and say."""
+    chosen = there.selection
+    changes: dict[str, Any] = {
+        name: gr.update(choices=[(one_line(value, 60), value) for value in there.options[name]], value=list(getattr(chosen, name)))
+        for name in _FILTERS
+    }
+    references = [("each run's own", ""), *((one_line(name), name) for name in there.options["reference"])]
+    return changes | {
+        "runs": gr.update(choices=[(offer.label, offer.value) for offer in there.offered], value=list(chosen.runs)),
+        "reference": gr.update(choices=references, value=chosen.reference),
+        "kind": chosen.kind,
+        "differences": chosen.differences,
+    }
+
+
+def _words(shelf: Shelf, troubles: Sequence[str] = ()) -> str:
+    listing, shown = shelf.listing, shelf.shown
+    remarks = _remarks([*shelf.there.remarks, *shelf.troubles, *troubles])
+    skipped = [f"- {said(item.path.name)}: {said(item.reason, 200)}" for item in listing.skipped[:5]]
+    if skipped:
+        more = len(listing.skipped) - len(skipped)
+        skipped = ["\n\n**Files that were skipped:**\n", *skipped, *([f"- and {more} more"] if more else [])]
+    if not shown:
+        empty = not listing.runs and not shelf.there.chosen
+        return (EMPTY if empty else "**No run is shown.**") + remarks + "\n".join(skipped)
+    lines = [words for run in shown if (words := drawn(partial(run_tables.words, run), []))]
+    return f"**{len(shown)} shown, {len(listing.runs)} stored.**\n\n" + "\n".join(lines) + remarks + "\n".join(skipped)
+
+
+def _remarks(remarks: Sequence[str]) -> str:
+    return "".join(f"\n\n*{said(remark, 300)}*" for remark in dict.fromkeys(remarks))
+
+
+def link_of(selection: Selection, request: Any) -> str:
+    """The address under which the page shows `selection` again; uploads are not in it, because nobody else has them."""
+    stored = replace(selection, runs=tuple(run for run in selection.runs if not run.startswith(UPLOADED)))
+    origin = request.headers.get("origin") or f"http://{request.headers.get('host', '')}"
+    return f"{origin}/runs?{stored.query}"
