@@ -109,7 +109,7 @@ def synthetic_run(
     at = 10.0
     first = next(blocks(what))
     for index in range(len(what.arms)):
-        recorder.add(Started((index,), 0, 4.0, 1), device, first)
+        recorder.add(Started((index,), 0, 4.0, len(what.arms)), device, first)
 
     def sample(block: int, arm: int, text: int, cold: bool) -> Sample:
         nonlocal at

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lab.bench import statistics
+from lab.bench.noise import Noise, look_at_noise
 from lab.bench.record import THROTTLED, WARM_UP, Run
-from lab.bench.statistics import Line, Ratio, Summary
+from lab.bench.statistics import Line, Ratio, Spread, Summary
 from lab.engine.clip import STAGES
 
 ALL_TEXTS = "all"
@@ -50,16 +51,6 @@ class FirstCall:
     first_ms: float | None  # first utterance of the process
     compile_ms: float  # of that, and of what was compiled later
     warm_ms: float | None  # the same text later, median
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What the harness can see: how the reference differs from itself."""
-
-    deviation: float  # standard deviation of the A/A arm's log-ratios of a block
-    detected: float  # how often a true 3 % is found in as many blocks as the run has
-    blocks: int
-    blocks_needed: int | None  # for 80 %
 
 
 class Analysis:
@@ -143,6 +134,38 @@ class Analysis:
     def _set_of(self) -> dict[int, str]:
         return {block.number: self.run.texts[block.text].set for block in self.run.blocks}
 
+    @cached_property
+    def _launch_of(self) -> dict[int, str]:
+        """The set of processes that measured a block: each worker of a cluster has its own."""
+        return {block.number: f"{block.device}/{block.launch}" for block in self.run.blocks}
+
+    def launches(self, blocks: Iterable[int]) -> list[str]:
+        """The launch of each of `blocks`, named by device and number."""
+        return [self._launch_of[block] for block in blocks]
+
+    def launch_table(self, texts: str = ALL_TEXTS) -> pd.DataFrame:
+        """Median log time of each arm in each launch, relative to its block: rows are launches, columns the arms that have samples."""
+        table = self.blocks.dropna(axis=1, how="all").dropna()
+        if texts != ALL_TEXTS:
+            table = table[[self._set_of[block] == texts for block in table.index]]
+        relative = table.sub(table.mean(axis=1), axis=0)
+        return relative.groupby(self.launches(relative.index)).median()
+
+    def started_alike(self, a: str, b: str) -> bool:
+        """Whether the processes of two arms were started in company of equally many others, in every launch.
+
+        The first runs started the reference and its twin first, each alone. On an H100 both were then 4 to 5 % slower than every other arm for as long as
+        they lived, also than one that does the same work: such a run can compare neither with the others.
+        """
+        last = {(start.device, start.launch, arm): start.together for start in self.run.starts for arm in start.arms}
+        first, second = self.labels.index(a), self.labels.index(b)
+        mine, theirs = ({key[:2]: count for key, count in last.items() if key[2] == arm} for arm in (first, second))
+        return all(mine[launch] == theirs[launch] for launch in mine.keys() & theirs.keys())
+
+    def _spread(self, texts: str) -> Spread | None:
+        table = self.launch_table(texts)
+        return statistics.launch_spread(table.to_numpy()) if len(table) else None
+
     @property
     def sets(self) -> list[str]:
         """The text sets of the run, in order."""
@@ -151,7 +174,9 @@ class Analysis:
     def pair(self, a: str, b: str, texts: str = ALL_TEXTS) -> Pair | None:
         """Compare two arms; None where they have no block in common."""
         ratios = self.log_ratios(a, b, texts)
-        return Pair(a, b, texts, statistics.paired_ratio(ratios)) if len(ratios) else None
+        if not len(ratios):
+            return None
+        return Pair(a, b, texts, statistics.paired_ratio(ratios, self.launches(ratios.index), self._spread(texts)))
 
     def pairs(self, reference: str | None = None, texts: str = ALL_TEXTS) -> list[Pair]:
         """Every arm but the A/A arm against `reference` (by default the first), in the run's order."""
@@ -171,16 +196,11 @@ class Analysis:
     @cached_property
     def noise(self) -> Noise | None:
         """What a run of this kind can see, from its A/A arm; None with fewer than two blocks."""
-        ratios = self.log_ratios(self.twin, self.reference) if self.twin else ()
+        ratios = self.log_ratios(self.twin, self.reference) if self.twin else pd.Series(dtype=float)
         if len(ratios) < 2:
             return None
-        values = np.asarray(ratios)
-        return Noise(
-            deviation=float(values.std(ddof=1)),
-            detected=statistics.detection_rate(values, 0.03, len(values)),
-            blocks=len(values),
-            blocks_needed=statistics.blocks_to_detect(values),
-        )
+        arms = len(self.launch_table().columns)
+        return look_at_noise(ratios.to_numpy(), self.launches(ratios.index), self._spread(ALL_TEXTS), arms)
 
     def described(self, texts: str = ALL_TEXTS) -> list[Described]:
         """Every arm that has samples, described; `texts` may name one set."""

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lab.bench import statistics
 from lab.bench.analysis import Analysis
-from lab.bench.statistics import Estimate
+from lab.bench.statistics import Estimate, Ratio
 
 Verdict = Literal["confirmed", "refuted", "undecided", "not measured here"]
 
@@ -64,14 +64,24 @@ QUOTED = (
 )
 
 
-def usable(analysis: Analysis) -> bool:
-    """Whether a run may decide anything: its A/A arm does not differ from itself."""
+def remark(analysis: Analysis) -> str:
+    """What of a run decides nothing, and why; empty where all of it may."""
     aa = analysis.aa()
-    return aa is None or aa.ratio.verdict not in ("faster", "slower")
+    if aa is not None and aa.ratio.verdict in ("faster", "slower"):
+        return "its pairs decide nothing: the A/A arm differs from itself"
+    if any(not analysis.started_alike(label, analysis.reference) for label in analysis.labels):
+        return "pairs with the reference decide nothing: it was started otherwise than the other configurations"
+    return ""
 
 
 def _having(analyses: Sequence[Analysis], *configs: str) -> list[Analysis]:
     return [look for look in analyses if set(configs) <= {arm.label for arm in look.run.arms}]
+
+
+def _comparing(analyses: Sequence[Analysis], a: str, b: str) -> list[Analysis]:
+    """The runs that can compare two configurations: the A/A arm does not differ from itself, and the two were started alike."""
+    clean = [look for look in analyses if (aa := look.aa()) is None or aa.ratio.verdict not in ("faster", "slower")]
+    return [look for look in _having(clean, a, b) if look.started_alike(a, b)]
 
 
 def _judge(low: float, high: float, least: float) -> Verdict:
@@ -81,43 +91,66 @@ def _judge(low: float, high: float, least: float) -> Verdict:
     return "refuted" if high < least else "undecided"
 
 
+def _over_launches(runs: Sequence[Analysis], a: str, b: str) -> Ratio | None:
+    """Time of a over time of b from the blocks of all `runs`, whose launches count as those of one run."""
+    parts = [look.log_ratios(a, b) for look in runs]
+    ratios = np.concatenate([*parts, np.empty(0)])
+    if not len(ratios):
+        return None
+    launches = [f"{index} {name}" for index, (look, part) in enumerate(zip(runs, parts, strict=True)) for name in look.launches(part.index)]
+    tables = [look.launch_table() for look in runs]
+    common = [label for label in tables[0].columns if all(label in table.columns for table in tables)]
+    spread = statistics.launch_spread(np.concatenate([table[common].to_numpy() for table in tables])) if len(common) > 1 else None
+    return statistics.paired_ratio(ratios, launches, spread)
+
+
 def _gain(a: str, b: str, least: float, most: float) -> Callable[[Sequence[Analysis]], Finding | None]:
     """Time saved by a against b, as a share of b's time, from all paired blocks."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _having(analyses, a, b)
-        parts = [look.log_ratios(a, b) for look in runs]
-        ratios = np.concatenate([*parts, np.empty(0)])
-        if not len(ratios):
+        runs = _comparing(analyses, a, b)
+        ratio = _over_launches(runs, a, b)
+        if ratio is None:
             return None
-        ratio = statistics.paired_ratio(ratios)
         low, high = 1 - ratio.high, 1 - ratio.low
         verdict = _judge(low, high, least)
         said = f"{1 - ratio.median:.1%} ({low:.1%} to {high:.1%})" if np.isfinite(low) else f"{1 - ratio.median:.1%}, too few blocks"
         if low > most:
             said += ", more than claimed"
-        return Finding(f"{said} less time", verdict, len(ratios), len(runs))
+        return Finding(f"{said} less time", verdict, ratio.blocks, len(runs))
 
     return decide
 
 
 def _mean_rtf(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]], Finding | None]:
-    """How far the mean RTF of a lies below that of b."""
+    """How far the mean RTF of a lies below that of b: the wider of a bootstrap over blocks and, with several launches, Student's t over them."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _having(analyses, a, b)
-        rows = [_counted(look, label).assign(part=index, label=label) for index, look in enumerate(runs) for label in (a, b)]
+        runs = _comparing(analyses, a, b)
+        rows = []
+        for index, look in enumerate(runs):
+            both = pd.concat([_counted(look, label) for label in (a, b)])
+            rows.append(
+                both.assign(
+                    launch=[f"{index} {name}" for name in look.launches(both["block"])], part=index, label=both["label"].astype(str)
+                )
+            )
         table = pd.concat(rows) if rows else pd.DataFrame()
         if table.empty:
             return None
-        means = table.groupby(["part", "block", "label"])["rtf"].mean().unstack("label").reindex(columns=[a, b]).dropna()
+        means = table.groupby(["launch", "part", "block", "label"])["rtf"].mean().unstack("label").reindex(columns=[a, b]).dropna()
         if len(means) < 3:
             return None
         values = means.to_numpy()
-        rng = np.random.default_rng(1)
-        drawn = values[rng.integers(0, len(values), (statistics.RESAMPLES, len(values)))].mean(axis=1)
-        low, high = (1 - np.percentile(drawn[:, 0] / drawn[:, 1], [97.5, 2.5])).tolist()
+        drawn = values[np.random.default_rng(1).integers(0, len(values), (statistics.RESAMPLES, len(values)))].mean(axis=1)
+        bounds = np.percentile(np.log(drawn[:, 0] / drawn[:, 1]), [2.5, 97.5])
         mean_a, mean_b = values.mean(axis=0)
+        each = means.groupby(level="launch").mean()
+        if len(each) > 1:
+            half = statistics.launch_half_width(np.log(each[a] / each[b]).to_numpy(), None)
+            middle = float(np.log(mean_a / mean_b))
+            bounds = np.array([min(bounds[0], middle - half), max(bounds[1], middle + half)])
+        low, high = (1 - np.exp(bounds[::-1])).tolist()
         said = f"{mean_b:.4f} → {mean_a:.4f}: {1 - mean_a / mean_b:.1%} ({low:.1%} to {high:.1%}) lower"
         return Finding(said, _judge(low, high, least), len(means), len(runs))
 
@@ -183,14 +216,13 @@ def _times_faster(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]]
     """How many times faster a is than b."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _having(analyses, a, b)
-        ratios = np.concatenate([*(look.log_ratios(b, a) for look in runs), np.empty(0)])
-        if not len(ratios):
+        runs = _comparing(analyses, a, b)
+        ratio = _over_launches(runs, b, a)
+        if ratio is None:
             return None
-        ratio = statistics.paired_ratio(ratios)
         verdict = _judge(ratio.low, ratio.high, least) if np.isfinite(ratio.high) else "undecided"
         said = f"{ratio.median:.2f} times" + (f" ({ratio.low:.2f} to {ratio.high:.2f})" if np.isfinite(ratio.high) else "")
-        return Finding(said, verdict, len(ratios), len(runs))
+        return Finding(said, verdict, ratio.blocks, len(runs))
 
     return decide
 

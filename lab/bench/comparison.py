@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pandas as pd
+
 from lab.bench.analysis import Analysis
 from lab.bench.record import Run
 from lab.bench.statistics import Estimate, ratio_of_medians
@@ -68,10 +70,21 @@ def _cell(first: Analysis, look: Analysis, config: str, texts: str) -> Cell | No
     mine, theirs = (item.counted[(item.counted["label"] == config) & (item.counted["set"] == texts)] for item in (look, first))
     if mine.empty:
         return None
-    ratio = None
-    if look is not first and not theirs.empty:
-        ratio = ratio_of_medians(mine["total_ms"], mine["block"], theirs["total_ms"], theirs["block"])
+    ratio = unpaired_ratio(mine, theirs) if look is not first else None
     return Cell(float(mine["total_ms"].median()), ratio)
+
+
+def unpaired_ratio(mine: pd.DataFrame, theirs: pd.DataFrame) -> Estimate | None:
+    """Time of the samples `mine` over that of `theirs`, rows of two runs' tables; None where they have no text in common.
+
+    Times are divided by their text's median in `theirs` first, so that texts of different lengths do not widen the interval.
+    """
+    scale = theirs.groupby("text_id", observed=True)["total_ms"].median()
+    parts = [rows[rows["text_id"].isin(set(mine["text_id"]) & set(theirs["text_id"]))] for rows in (mine, theirs)]
+    if any(part.empty for part in parts):
+        return None
+    a, b = (part["total_ms"] / part["text_id"].map(scale) for part in parts)
+    return ratio_of_medians(a, parts[0]["block"], b, parts[1]["block"])
 
 
 def environment_rows(runs: Sequence[Run]) -> list[EnvironmentRow]:

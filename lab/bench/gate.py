@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lab.bench.analysis import Analysis
+from lab.bench.comparison import unpaired_ratio
 from lab.bench.record import Run
-from lab.bench.statistics import Estimate, ratio_of_medians
+from lab.bench.statistics import Estimate
 from lab.errors import LabError
 
 State = Literal["ok", "slower", "undecided", "missing", "invalid"]
@@ -104,7 +105,9 @@ def _judge(before: Analysis, after: Analysis, label: str, texts: str, limit: flo
     lost = [_invalid_share(look, label, texts) for look in (before, after)]
     if lost[1] > lost[0] + 0.01:
         return GateRow(label, texts, "invalid", None, f"{lost[1]:.0%} of its samples are invalid, {lost[0]:.0%} in the baseline")
-    ratio = ratio_of_medians(a["total_ms"], a["block"], b["total_ms"], b["block"])
+    ratio = unpaired_ratio(a, b)
+    if ratio is None:
+        return GateRow(label, texts, "missing", None, "did not read the same texts in the candidate")
     state: State = "ok"
     detail = f"{ratio.value - 1:+.1%}"
     if ratio.low is None or ratio.high is None:

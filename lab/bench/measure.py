@@ -7,6 +7,7 @@ when it is stopped; putting the pieces together is `lab.bench.recorder`'s.
 from __future__ import annotations
 
 import dataclasses
+import random
 import sys
 import tempfile
 import time
@@ -124,12 +125,13 @@ class BlockRunner:
             raise
         self._telemetry = Telemetry(self.device.kind)
         self._pin = Pin(card_index(), self._telemetry.cards) if self.job.pin and self.device.kind == "cuda" and can_pin() else None
+        self._machine = describe_machine(self.device, self._telemetry.driver, self.worker_name)  # before anything is pinned
         self._launch: int | None = None
         self._dead: dict[int, str] = {}  # arms that cannot be started or warmed up: asked again in the next launch only
 
     def machine(self) -> MachineRecord:
         """What the samples are measured on."""
-        return describe_machine(self.device, self._telemetry.driver, self.worker_name)
+        return self._machine
 
     def measure(self, block: Block) -> Iterator[Event]:
         """Yield the samples of `block`, in order; before them what starting and warming up gave, where that was needed.
@@ -137,46 +139,49 @@ class BlockRunner:
         Raises:
             Cancelled: the job was stopped; what was yielded holds.
         """
+        if self._launch is None:
+            yield from self._cold_start()
         if self._launch is None or block.launch > self._launch:  # in a cluster blocks may come out of order: never go back
             self.pool.stop_workers()
             self._launch = block.launch
             self._dead.clear()
-            yield from self._start(block.launch)
-            yield from self._warm_up()
+            order = list(range(len(self.job.plan.arms)))
+            random.Random(f"{self.job.plan.seed} {block.launch}").shuffle(order)  # who starts first must not be who is the reference
+            yield from self._start(block.launch, order)
+            yield from self._warm_up(order)
         if self._pin:
             yield Pinned(self._pin.move(worker.pid for worker in self.pool.status() if worker.alive))
         for arm in block.order:
             yield from self._slot(block.number, arm, block.text, block.seed)
 
-    def _start(self, launch: int) -> Iterator[Started]:
-        """Start the processes: the reference and its twin alone, which gives an honest cold start, then all others at once."""
-        arms = self.job.plan.arms
-        by_key: dict[str, list[int]] = {}
-        for index, arm in enumerate(arms):
-            by_key.setdefault(self.pool.key(arm.config, arm.instance), []).append(index)
-        groups = list(by_key.values())
-        alone = [group for group in groups if group[0] in (0, 1)]
-        together = [group for group in groups if group[0] not in (0, 1)]
-        for batch in [*([group] for group in alone), together]:
-            if not batch:
-                continue
-            failed = self.pool.prepare(
-                [arms[group[0]].config for group in batch],
-                instance=arms[batch[0][0]].instance,
-                cancel=self.cancel,
-                progress=self.progress,
-            )
-            for group in batch:
-                seconds = self.pool.start_seconds(arms[group[0]].config, arms[group[0]].instance)
-                if seconds is not None:
-                    yield Started(tuple(group), launch, seconds, len(batch))
-                message = failed.get(arms[group[0]].config.name)
-                if message:
-                    self._dead.update(dict.fromkeys(group, message))
+    def _cold_start(self) -> Iterator[Event]:
+        """Start the reference alone, for an honest cold start and first utterance, and stop it again."""
+        if self.job.plan.warmup:
+            yield from self._start(0, [0])
+            yield self._render(WARM_UP, 0, 0, self.job.plan.seed)
+            self.pool.stop_workers()
+            self._dead.clear()
 
-    def _warm_up(self) -> Iterator[Event]:
+    def _start(self, launch: int, arms: list[int]) -> Iterator[Started]:
+        """Start the processes of `arms`, all at the same time: no arm may be treated otherwise than another."""
+        groups: dict[str, list[int]] = {}
+        for index in arms:
+            arm = self.job.plan.arms[index]
+            groups.setdefault(self.pool.key(arm.config, arm.instance), []).append(index)
+        first = [self.job.plan.arms[group[0]] for group in groups.values()]
+        failed = self.pool.prepare(
+            [arm.config for arm in first], instances=[arm.instance for arm in first], cancel=self.cancel, progress=self.progress
+        )
+        for arm, group in zip(first, groups.values(), strict=True):
+            seconds = self.pool.start_seconds(arm.config, arm.instance)
+            if seconds is not None:
+                yield Started(tuple(sorted(group)), launch, seconds, len(groups))
+            elif message := failed.get(arm.config.name):
+                self._dead.update(dict.fromkeys(group, message))
+
+    def _warm_up(self, order: list[int]) -> Iterator[Event]:
         plan = self.job.plan
-        for index in range(len(plan.arms)):
+        for index in order:
             failures = []
             for text in range(len(plan.texts)):
                 left, extra = plan.warmup, _MORE_WARMUPS

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from lab.bench.analysis import Analysis
-from lab.bench.claims import CLAIMS, QUOTED, TARGET, Claim, Finding, usable
+from lab.bench.claims import CLAIMS, QUOTED, TARGET, Claim, Finding, remark
 from lab.bench.comparison import environment_rows
 from lab.bench.run_files import Skipped
 from lab.bench.tables import ratio_words, verdict_words
@@ -18,7 +18,8 @@ Made by `python -m lab report` from the files in [`runs/`](runs); not edited by 
 
 A claim is **confirmed** when the whole 95 % interval lies where the claim says, **refuted** when the whole interval lies outside, **undecided** in
 between. Pairs were measured in randomised ABBA blocks on the same noise; blocks of all runs of one machine with the same weights count together. A run
-whose A/A arm (the reference against itself, in another process) is faster or slower than itself decides nothing.
+whose A/A arm (the reference against itself, in another process) is faster or slower than itself decides nothing about pairs, nor do pairs whose
+processes were not started alike. With several launches (sets of processes) an interval is the wider of that over blocks and that over launches.
 """
 _ABOUT_TARGETS = """
 In the project's own tables the figure 3.3 stands for 1 / RTF (an RTF below 0.30), and its baseline is the engine at NFE 32 with an RTF of 1.32. The row
@@ -41,7 +42,7 @@ def _by_place(analyses: Sequence[Analysis]) -> list[tuple[str, list[Analysis]]]:
 
 def ledger(analyses: Sequence[Analysis]) -> list[tuple[Claim, str, Finding | None]]:
     """Every claim with what each place says about it; None where no run there has to do with it."""
-    places = _by_place([look for look in analyses if usable(look)])
+    places = _by_place(analyses)
     rows: list[tuple[Claim, str, Finding | None]] = []
     for claim in CLAIMS:
         found = [(place, finding) for place, group in places if (finding := claim.decide(group))]
@@ -125,8 +126,20 @@ def _runs_table(analyses: Sequence[Analysis]) -> list[str]:
         run, aa = look.run, look.aa()
         name = run.id + ("" if run.state == "complete" else f" (interrupted: {run.reason})")
         arm = (ratio_words(aa.ratio), verdict_words(aa.ratio, len(look.sets))) if aa else ("–", "no A/A arm")
+        if said := remark(look):
+            arm = (arm[0], f"{arm[1]}; {said}")
         counted = str(len(look.frame[~look.frame["warm_up"]]))
-        cells = (name, run.machine, run.weights.name, ", ".join(look.sets), str(run.plan.rounds), counted, str(look.invalid), *arm)
+        cells = (
+            name,
+            run.machine,
+            run.weights.name,
+            ", ".join(look.sets),
+            str(run.plan.rounds),
+            str(len(set(look.launches(block.number for block in run.blocks)))),
+            counted,
+            str(look.invalid),
+            *arm,
+        )
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return lines
 

@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
+from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
 #: Two configurations are equivalent when the interval of their ratio lies within 1 / 1.02 to 1.02.
 EQUIVALENCE = 0.02
 RESAMPLES = 2000
 PERCENTILES = (90, 95, 99)
-_SEED = 20250930  # of every bootstrap: the same run gives the same figures each time
+SEED = 20250930  # of every bootstrap: the same run gives the same figures each time
 
 Verdict = Literal["faster", "slower", "equivalent", "undecided"]
 Floats = NDArray[np.float64]
@@ -59,11 +60,20 @@ class Ratio:
     verdict: Verdict
     blocks: int
     more_blocks: int | None  # about how many more would decide; None where it is decided, or where nobody can say
+    launches: int = 1  # sets of processes that the blocks are spread over
 
     @property
     def decided(self) -> bool:
         """Whether the verdict is one."""
         return self.verdict != "undecided"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the arms of a launch lie about their own means: what processes of one configuration differ by, with what is left of the noise of blocks."""
+
+    mean_square: float  # of log times
+    freedom: int
 
 
 @dataclass(frozen=True)
@@ -82,13 +92,13 @@ def median_interval(values: ArrayLike) -> tuple[float, float]:
     interval misses the median in about 6 % of cases. Source: Conover, "Practical Nonparametric Statistics", 3rd edition 1999, section 3.2.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
-    rank = _rank(len(ordered))
+    rank = sign_rank(len(ordered))
     if not rank:
         return -math.inf, math.inf
     return float(ordered[rank - 1]), float(ordered[-rank])
 
 
-def _rank(n: int) -> int:
+def sign_rank(n: int) -> int:
     """The largest k with P(Binomial(n, 1/2) < k) ≤ 2.5 %: the interval reaches from the k-th smallest value to the k-th largest. 0: there is none."""
     k = int(binom.ppf((1 - CONFIDENCE) / 2, n, 0.5))
     while k and binom.cdf(k - 1, n, 0.5) > (1 - CONFIDENCE) / 2:
@@ -106,19 +116,54 @@ def verdict(low: float, high: float) -> Verdict:
     return "slower" if low > 0 else "undecided"
 
 
-def paired_ratio(log_ratios: ArrayLike) -> Ratio:
-    """The median of the paired log-ratios (one a block, time of a over time of b) as a ratio, with its interval and verdict.
+def launch_spread(table: ArrayLike) -> Spread | None:
+    """The residual mean square of `table` (launches, arms): log times, from which the means of launches and of arms are taken away.
 
-    "faster" and "slower" speak of a. Raises `ValueError` without blocks.
+    None with one launch or one arm. It is what two processes of the same configuration differ by, estimated from all arms together. Source: the
+    randomised complete block design, Montgomery, "Design and Analysis of Experiments", 8th edition, section 4.1; that processes, not utterances, are
+    what has to be repeated is from Kalibera & Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013.
+    """
+    values = np.asarray(table, dtype=np.float64)
+    launches, arms = values.shape
+    if launches < 2 or arms < 2:
+        return None
+    residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    freedom = (launches - 1) * (arms - 1)
+    return Spread(float(np.sum(residual**2)) / freedom, freedom)
+
+
+def paired_ratio(log_ratios: ArrayLike, launches: ArrayLike | None = None, spread: Spread | None = None) -> Ratio:
+    """The median of the paired log-ratios (n,), one a block, time of a over time of b, as a ratio with its interval and verdict.
+
+    `launches` (n,) says which set of processes each block was measured by. With several of them the ratio is the mean of their medians, and the interval is
+    the wider of two: over blocks (`median_interval`), and over launches (Student's t with `spread`), because processes of one configuration can differ for
+    as long as they live. "faster" and "slower" speak of a. Raises `ValueError` without blocks.
     """
     values = np.asarray(log_ratios, dtype=np.float64)
     if not values.size:
         raise ValueError("there are no paired blocks")
     low, high = median_interval(values)
-    middle = float(np.median(values))
+    middle, count = float(np.median(values)), 1
+    if launches is not None:
+        labels = np.asarray(launches)
+        medians = np.array([np.median(values[labels == label]) for label in np.unique(labels)])
+        count = len(medians)
+        if count > 1:
+            shift = float(medians.mean()) - middle
+            middle += shift
+            half = launch_half_width(medians, spread)
+            low, high = min(low + shift, middle - half), max(high + shift, middle + half)
     said = verdict(low, high)
     more = _more_blocks(len(values), middle, low, high) if said == "undecided" else None
-    return Ratio(math.exp(middle), math.exp(low), math.exp(high), said, len(values), more)
+    return Ratio(math.exp(middle), math.exp(low), math.exp(high), said, len(values), more, count)
+
+
+def launch_half_width(medians: Floats, spread: Spread | None) -> float:
+    """Half of the 95 % interval of the mean of `medians` (launches,): with the spread of all arms where it is known, otherwise with their own."""
+    n = len(medians)
+    if spread is None:
+        spread = Spread(float(medians.var(ddof=1)) / 2, n - 1)
+    return float(student_t.ppf((1 + CONFIDENCE) / 2, spread.freedom)) * math.sqrt(2 * spread.mean_square / n)
 
 
 def _more_blocks(n: int, middle: float, low: float, high: float) -> int | None:
@@ -131,34 +176,6 @@ def _more_blocks(n: int, middle: float, low: float, high: float) -> int | None:
     if half <= 0:
         return None
     return max(1, math.ceil(n * (half / wanted) ** 2) - n)
-
-
-def detection_rate(noise: ArrayLike, effect: float, blocks: int, experiments: int = 1000, seed: int = _SEED) -> float:
-    """How often a true change of `effect` (0.03: 3 % slower) is found in `blocks` blocks with the noise of these log-ratios.
-
-    Each experiment draws `blocks` log-ratios from `noise`, centred on its median, with replacement, and shifts them by the effect; found means that the
-    verdict names the right direction. With `effect` 0 the rate is that of false alarms, in either direction.
-    """
-    values = np.asarray(noise, dtype=np.float64)
-    rank = _rank(blocks)
-    if not rank or not values.size:
-        return 0.0
-    rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.choice(values - np.median(values), (experiments, blocks)) + math.log1p(effect), axis=1)
-    low, high = drawn[:, rank - 1], drawn[:, -rank]
-    margin = math.log1p(EQUIVALENCE)
-    different = (low > 0) if effect > 0 else (high < 0) if effect < 0 else (low > 0) | (high < 0)
-    return float(np.mean(different & ~((low >= -margin) & (high <= margin))))
-
-
-def blocks_to_detect(noise: ArrayLike, effect: float = 0.03, rate: float = 0.8, most: int = 20_000) -> int | None:
-    """The fewest blocks (in steps of about 10 %) in which `effect` is found with probability `rate`; None where `most` do not suffice."""
-    blocks = 6
-    while blocks <= most:
-        if detection_rate(noise, effect, blocks, experiments=400) >= rate:
-            return blocks
-        blocks = max(blocks + 1, int(blocks * 1.1))
-    return None
 
 
 # --- bootstrap
@@ -200,7 +217,7 @@ def summarise(values: ArrayLike, blocks: ArrayLike) -> Summary:
     point |= {f"p{q}": float(np.percentile(data, q)) for q in PERCENTILES}
     bounds: dict[str, tuple[float, float]] = {}
     if len(groups) >= 3:
-        drawn = data[_resampled(groups, len(data), np.random.default_rng(_SEED))]
+        drawn = data[_resampled(groups, len(data), np.random.default_rng(SEED))]
         means = drawn.mean(axis=1)
         quantiles = np.percentile(drawn, [50, *PERCENTILES], axis=1)
         resampled = {"mean": means, "cv": drawn.std(axis=1, ddof=1) / means, "median": quantiles[0]}
@@ -236,7 +253,7 @@ def ratio_of_medians(a: ArrayLike, a_blocks: ArrayLike, b: ArrayLike, b_blocks: 
     groups = _groups(a_blocks), _groups(b_blocks)
     if min(map(len, groups)) < 3:
         return Estimate(value)
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     medians = [np.median(data[_resampled(group, len(data), rng)], axis=1) for data, group in zip((first, second), groups, strict=True)]
     return Estimate(value, *_bounds(medians[0] / medians[1]))
 
@@ -256,7 +273,7 @@ def fit_line(lengths: ArrayLike, times: ArrayLike, blocks: ArrayLike) -> Line | 
     groups = _groups(blocks)
     if len(groups) < 3:
         return Line(Estimate(fixed), Estimate(slope), r_squared)
-    rows = _resampled(groups, len(x), np.random.default_rng(_SEED))
+    rows = _resampled(groups, len(x), np.random.default_rng(SEED))
     drawn = _least_squares(x[rows], y[rows])
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]  # a resample of one length alone has no slope
     return Line(Estimate(fixed, *_bounds(drawn[0])), Estimate(slope, *_bounds(drawn[1])), r_squared)

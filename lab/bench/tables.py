@@ -11,6 +11,10 @@ from lab.bench.statistics import PERCENTILES, Estimate, Ratio
 #: What the verdict of the A/A arm means for the others.
 AA_FAILED = "The A/A arm is not equivalent: the harness itself makes a difference here, and no other verdict of this run can be trusted."
 
+ONE_LAUNCH = (
+    "All was measured by one set of processes: what a process happened to be born with is in the ratios, and not in their intervals."
+)
+
 
 def pair_document(pair: Pair) -> dict[str, Any]:
     """A pair as `--json` gives it: the median ratio is the time of a over the time of b, and the verdict speaks of a."""
@@ -23,6 +27,7 @@ def pair_document(pair: Pair) -> dict[str, Any]:
         "ci95": [_finite(ratio.low), _finite(ratio.high)],
         "verdict": ratio.verdict,
         "blocks": ratio.blocks,
+        "launches": ratio.launches,
         "more_blocks": ratio.more_blocks,
     }
 
@@ -53,6 +58,7 @@ def run_document(analysis: Analysis, reference: str | None = None) -> dict[str, 
         if noise is None
         else {
             "block_sd": round(noise.deviation, 5),
+            "process_sd": None if noise.between_processes is None else round(noise.between_processes, 5),
             "blocks": noise.blocks,
             "finds_3_percent": round(noise.detected, 3),
             "blocks_for_80_percent": noise.blocks_needed,
@@ -119,17 +125,19 @@ def fit_rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def resolution_words(analysis: Analysis) -> str:
-    """What a run of this size can see, as a sentence."""
+    """What a run of this size can see, in a sentence or two."""
     noise = analysis.noise
     if noise is None:
         return "Too few blocks to say what this run can see."
+    processes = (
+        ONE_LAUNCH if noise.between_processes is None else f"Processes of one configuration differ by {noise.between_processes:.1%}."
+    )
     said = (
-        f"The reference differs from itself by {noise.deviation:.1%} a block (standard deviation):"
-        f" a true difference of 3 % is found by {noise.blocks} blocks in {noise.detected:.0%} of cases"
+        f"The reference differs from itself by {noise.deviation:.1%} a block (standard deviation)."
+        f" {processes} A true difference of 3 % is found by {noise.blocks} blocks in {noise.detected:.0%} of cases"
     )
     if noise.detected >= 0.8:
         return f"{said}."
-    per_round = max(len(analysis.sets), 1)
     if noise.blocks_needed is None:
         return f"{said}, and no reasonable number of rounds would find it in 80 %."
-    return f"{said}; 80 % take about {math.ceil(noise.blocks_needed / per_round)} rounds."
+    return f"{said}; 80 % take about {math.ceil(noise.blocks_needed / max(len(analysis.sets), 1))} rounds."

@@ -121,7 +121,8 @@ class Validation:
                 continue
             seen = self._clip(config).result.engagement
             figure = ", ".join(f"{number} graphs for the {module}" for module, number in seen.graphs_of.items())
-            good = all(seen.graphs_of.values()) if name == "compile" else seen.engaged == any(seen.graphs_of.values())
+            built = bool(seen.graphs_of) and all(seen.graphs_of.values())
+            good = built if name == "compile" else seen.engaged == any(seen.graphs_of.values())
             yield Line(f"{name}: {what}", "pass" if good else "fail", figure + ("" if seen.engaged else ", marked as not engaged"))
 
     def _empty_cache(self) -> Iterator[Line]:

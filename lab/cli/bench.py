@@ -20,7 +20,7 @@ from lab.bench.runner import Executor, Here, run_benchmark
 from lab.bench.tables import run_document
 from lab.bench.text_sets import choose_texts
 from lab.cli.output import EXIT_FAILED, EXIT_STOPPED, console, errors, plain_errors, print_json, stoppable
-from lab.cli.render import CacheState, Consent, DeviceKind, Json, Transcript, VoiceName, WeightsName, chosen_voice, writable
+from lab.cli.render import CacheState, Consent, DeviceKind, Json, Transcript, VoiceName, WeightsName, check_cache, chosen_voice, writable
 from lab.cli.run_tables import print_gate, print_run
 from lab.compare import make_request
 from lab.config import DEFAULT_PAIR, REGISTRY, EngineConfig, parse_list
@@ -110,11 +110,13 @@ def bench_command(
     rounds: Annotated[int, typer.Option("--rounds", "-r", help="Blocks for each text set; a block has every configuration twice.")] = 30,
     warmup: Annotated[int, typer.Option("--warmup", help="Utterances of each configuration and text before anything counts.")] = 1,
     launches: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--launches", help="Spread the rounds over so many sets of fresh processes, which averages out how a process happened to start."
+            "--launches",
+            help="Spread the rounds over so many sets of fresh processes, because two processes of one configuration can differ for as long as they live"
+            " (default: 5, at most one a round).",
         ),
-    ] = 1,
+    ] = None,
     weights: WeightsName = "auto",
     device: DeviceKind = "auto",
     concurrency: Annotated[
@@ -153,6 +155,7 @@ def bench_command(
     if context.invoked_subcommand is not None:
         return
     with plain_errors(as_json):
+        check_cache(reference_cache)
         folder = out or runs_dir()
         writable(folder)
         found = probe(device)
@@ -161,7 +164,15 @@ def bench_command(
 
         def plan_of(speaker: Voice) -> Plan:
             said = choose_texts(texts, speaker.seconds, speaker.transcript)
-            return make_plan(chosen, said, rounds=rounds, warmup=warmup, launches=launches, concurrency=concurrency, seed=seed)
+            return make_plan(
+                chosen,
+                said,
+                rounds=rounds,
+                warmup=warmup,
+                launches=min(5, rounds) if launches is None else launches,
+                concurrency=concurrency,
+                seed=seed,
+            )
 
         with chosen_voice((voice, voice_text, consent), choice.weights.kind) as speaker:
             job = make_job(plan_of, choice, found, speaker, reference_cache, pin=pin)

@@ -49,6 +49,12 @@ def _text(text: str | None, file: Path | None) -> str:
         raise LabError(f"{file} is not UTF-8 text. Save it as plain text.") from None
 
 
+def check_cache(state: str) -> None:
+    """Raise `LabError` unless `state` is one of the two that `--reference-cache` takes."""
+    if state not in ("warm", "cold"):
+        raise LabError("--reference-cache is warm or cold.")
+
+
 @contextmanager
 def chosen_voice(asked: tuple[str | None, str, bool], weights_kind: str) -> Iterator[voices.Voice]:
     """The voice that `asked` (name or path, transcript, consent) means; without a name the default for such weights."""
@@ -123,8 +129,7 @@ def _render(
     specs: str, text: str, voice_args: tuple[str | None, str, bool], seed: int, weights: str, device: str, cache: str
 ) -> tuple[list[Clip | Failure], dict[str, Any]]:
     """Render with every configuration of `specs`; returns clips and failures in order, and the facts."""
-    if cache not in ("warm", "cold"):
-        raise LabError("--reference-cache is warm or cold.")
+    check_cache(cache)
     configs = parse_list(",".join(REGISTRY) if specs == "all" else specs)
     found = probe(device)
     choice = choose(weights, found)

@@ -136,26 +136,31 @@ class EnginePool:
         return answer
 
     def prepare(
-        self, configs: Sequence[EngineConfig], *, instance: int = 0, cancel: Cancel | None = None, progress: Progress = ignore_progress
+        self,
+        configs: Sequence[EngineConfig],
+        *,
+        instances: Sequence[int] | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress = ignore_progress,
     ) -> dict[str, str]:
         """Start the workers that `configs` (of at most `max_workers` keys) need, all at the same time, and wait until they are ready.
 
-        Returns the configurations that could not be started, by name, with the reason.
+        `instances` says for each which of several processes of its kind. Returns the configurations that could not be started, by name, with the reason.
 
         Raises:
             Cancelled: `cancel` was set; workers that were not ready are gone.
         """
         cancel = cancel or Cancel()
         failed: dict[str, str] = {}
-        waiting: dict[str, tuple[EngineConfig, WorkerProcess]] = {}
+        waiting: list[tuple[EngineConfig, WorkerProcess]] = []
         with self._on_device(cancel, progress):
-            for config in configs:
+            for config, instance in zip(configs, instances or [0] * len(configs), strict=True):
                 try:
-                    waiting[config.name] = (config, self._begin(config, instance))
+                    waiting.append((config, self._begin(config, instance)))
                 except EngineError as error:
                     failed[config.name] = str(error)
             try:
-                for config, worker in waiting.values():
+                for config, worker in waiting:
                     try:
                         self._await_ready(config, worker, cancel, progress)
                     except Cancelled:
@@ -163,7 +168,7 @@ class EnginePool:
                     except EngineError as error:
                         failed[config.name] = str(error)
             finally:
-                for _, worker in waiting.values():
+                for _, worker in waiting:
                     if not worker.ready:
                         worker.kill()
         return failed

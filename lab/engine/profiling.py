@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from lab.config import EngineConfig
 from lab.engine.clip import RenderRequest, RenderResult
@@ -135,7 +135,9 @@ def _launches_per_step(trace: str, cuda: bool) -> float:
 
 def _count_flop(engine: Engine, config: EngineConfig, request: RenderRequest) -> tuple[float, float]:
     """FLOP of one solver step (mean over steps and chunks) and of the vocoder, counted operator by operator in eager mode."""
-    counter = FlopCounterMode(display=False)
+    # torch's table lacks the attention kernel that a CPU uses
+    cpu_attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
+    counter = FlopCounterMode(display=False, custom_mapping=cpu_attention)
     with torch.compiler.set_stance("force_eager"), counter:
         result = engine.render(config, request)
     counts = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}

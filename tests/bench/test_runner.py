@@ -44,7 +44,9 @@ def test_a_run_has_every_sample_of_the_plan_in_order_after_its_warm_ups(fake_job
     samples = run.samples
     measured = [(block, arm) for block, arm in zip(samples.block, samples.arm, strict=True) if block != WARM_UP]
     assert measured == [(block.number, arm) for block in blocks(plan) for arm in block.order]
-    assert samples.block[: len(plan.arms) * len(plan.texts)] == [WARM_UP] * len(plan.arms) * len(plan.texts)
+    warm_ups = 1 + len(plan.arms) * len(plan.texts)  # and before them the first utterance of a process that was started alone
+    assert samples.block[:warm_ups] == [WARM_UP] * warm_ups
+    assert samples.block[warm_ups] == 0
     assert samples.at_s == sorted(samples.at_s)
     assert samples.invalid == {}
     assert run.failures == []
@@ -52,17 +54,32 @@ def test_a_run_has_every_sample_of_the_plan_in_order_after_its_warm_ups(fake_job
 
 def test_the_twin_of_the_reference_has_a_process_of_its_own_and_configurations_of_one_kind_share_theirs(fake_job, tmp_path):
     run, _ = measure(fake_job(runs.plan("upstream-nfe7,upstream-nfe6,baseline", "short", 1)), tmp_path)
-    assert sorted(start.arms for start in run.starts) == [[0, 2], [1], [3]]
-    assert sum(run.samples.cold) == 3  # the first utterance of each process
+    assert sorted(start.arms for start in run.starts[1:]) == [[0, 2], [1], [3]]
+    assert sum(run.samples.cold) == 1 + 3  # the first utterance of each process
     assert all(block == WARM_UP for block, cold in zip(run.samples.block, run.samples.cold, strict=True) if cold)
     assert all(start.seconds > 0 for start in run.starts)
 
 
-def test_each_launch_starts_every_process_anew(fake_job, tmp_path):
-    run, _ = measure(fake_job(runs.plan("baseline", "short", 4, launches=2)), tmp_path)
-    assert sorted((start.launch, start.arms) for start in run.starts) == [(0, [0]), (0, [1]), (1, [0]), (1, [1])]
-    assert sum(run.samples.cold) == 4
-    assert Analysis(run).aa().ratio.blocks == 4
+def test_a_process_is_started_alone_for_an_honest_cold_start_and_then_all_arms_alike(fake_job, tmp_path):
+    run, _ = measure(fake_job(runs.plan("baseline,optimized", "short", 1)), tmp_path)
+    assert [(start.arms, start.together) for start in run.starts[:1]] == [([0], 1)]
+    assert sorted((start.arms, start.together) for start in run.starts[1:]) == [([0], 3), ([1], 3), ([2], 3)]
+    look = Analysis(run)
+    assert look.started_alike("optimized", "baseline")
+    assert look.first_calls()[0].together == 1
+    uneven = run.model_copy(update={"starts": [run.starts[1].model_copy(update={"together": 1}), *run.starts[2:]]})
+    assert not Analysis(uneven).started_alike("optimized", "baseline")
+    assert Analysis(uneven).started_alike("optimized", "baseline (A/A)")
+
+
+def test_each_launch_starts_every_process_anew_in_another_order(fake_job, tmp_path):
+    run, _ = measure(fake_job(runs.plan("baseline,optimized", "short", 12, launches=6)), tmp_path)
+    assert sorted((start.launch, start.arms) for start in run.starts[1:]) == [(launch, [arm]) for launch in range(6) for arm in range(3)]
+    assert sum(run.samples.cold) == 1 + 18
+    ratio = Analysis(run).aa().ratio
+    assert (ratio.blocks, ratio.launches) == (12, 6)
+    warmed = [arm for arm, block in zip(run.samples.arm, run.samples.block, strict=True) if block == WARM_UP]
+    assert len({tuple(warmed[1 + 6 * launch : 1 + 6 * launch + 6]) for launch in range(6)}) > 1
 
 
 def test_noise_is_recorded_for_every_block_and_is_the_same_for_all_its_samples(fake_job, tmp_path):
@@ -76,7 +93,7 @@ def test_invalid_samples_are_kept_marked_and_left_out(fake_job, tmp_path):
     run, _ = measure(fake_job(plan), tmp_path)
     look = Analysis(run)
     assert look.invalid == 12
-    assert len(run.samples) == 3 + 6 * 6
+    assert len(run.samples) == 1 + 3 + 6 * 6
     assert set(look.counted["label"]) == {"baseline", "baseline (A/A)"}
     assert look.pair("optimized:nfe=6", "baseline") is None
     assert set(look.frame.loc[~look.frame["valid"], "reason"]) == {"not finite"}
@@ -260,6 +277,6 @@ def test_a_worker_killed_in_the_middle_costs_its_samples_and_not_the_run(fake_jo
     run, _ = measure(fake_job(runs.plan("baseline,optimized", "short", 6)), tmp_path, watch=watch)
     assert run.state == "complete"
     look = Analysis(run)
-    assert sum(run.samples.cold) == 4  # the three first ones, and that of the process that came after
+    assert sum(run.samples.cold) == 5  # the one that was started alone, the three first ones, and that of the process that came after
     assert look.counted["cold"].sum() == 0
     assert len(look.pairs()[0:1]) == 1
