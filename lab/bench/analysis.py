@@ -212,9 +212,8 @@ class Analysis:
             rows = rows[rows["set"] == texts]
         if rows.empty:
             return None
-        return Described(
-            label, texts, statistics.summarise(rows["rtf"], rows["block"]), statistics.summarise(rows["total_ms"], rows["block"])
-        )
+        rtf, total = (statistics.summarise(rows[name], rows["block"], rows["text_id"]) for name in ("rtf", "total_ms"))
+        return Described(label, texts, rtf, total)
 
     def fit(self, label: str) -> Line | None:
         """Time of an arm against the length of what it said."""

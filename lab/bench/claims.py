@@ -176,7 +176,7 @@ def _below(label: str, target: float) -> Callable[[Sequence[Analysis]], Finding 
         rows, runs = _over_runs(analyses, label)
         if rows.empty:
             return None
-        mean = statistics.summarise(rows["rtf"], rows["block"]).mean
+        mean = statistics.summarise(rows["rtf"], rows["block"], rows["text_id"]).mean
         return Finding(f"mean RTF {_with_interval(mean, '.4f')}", _below_verdict(mean, target), rows["block"].nunique(), runs)
 
     return decide

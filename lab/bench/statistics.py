@@ -181,6 +181,16 @@ def _more_blocks(n: int, middle: float, low: float, high: float) -> int | None:
 # --- bootstrap
 
 
+def _resampled_within(strata: ArrayLike, blocks: ArrayLike, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Indices (RESAMPLES, n) of samples: blocks drawn with replacement within each stratum, so that every resample has as much of each."""
+    labels, numbers = np.asarray(strata), np.asarray(blocks)
+    parts = []
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        parts.append(mine[_resampled(_groups(numbers[mine]), len(mine), rng)])
+    return np.concatenate(parts, axis=1)
+
+
 def _resampled(groups: Sequence[NDArray[np.intp]], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Indices (RESAMPLES, n) of samples, whole groups drawn with replacement; groups of unequal size are cut or repeated to n."""
     size = len(groups[0])
@@ -201,10 +211,10 @@ def _groups(blocks: ArrayLike) -> list[NDArray[np.intp]]:
     return np.split(order, starts[1:])
 
 
-def summarise(values: ArrayLike, blocks: ArrayLike) -> Summary:
+def summarise(values: ArrayLike, blocks: ArrayLike, strata: ArrayLike | None = None) -> Summary:
     """Describe `values` (n,) whose `blocks` (n,) say which of them were measured together.
 
-    Intervals are percentile bootstraps over blocks (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; 2,000 resamples with a
+    `strata` (n,) says of what kind each is, where the share of each kind was chosen (texts of several lengths) and is not left to chance. Intervals are percentile bootstraps over blocks (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; 2,000 resamples with a
     fixed seed); percentiles are numpy's default, type 7 of Hyndman & Fan 1996. Fewer than three blocks give no interval. Raises `ValueError` for no
     values.
     """
@@ -217,7 +227,7 @@ def summarise(values: ArrayLike, blocks: ArrayLike) -> Summary:
     point |= {f"p{q}": float(np.percentile(data, q)) for q in PERCENTILES}
     bounds: dict[str, tuple[float, float]] = {}
     if len(groups) >= 3:
-        drawn = data[_resampled(groups, len(data), np.random.default_rng(SEED))]
+        drawn = data[_resampled_within(np.zeros(len(data)) if strata is None else strata, blocks, np.random.default_rng(SEED))]
         means = drawn.mean(axis=1)
         quantiles = np.percentile(drawn, [50, *PERCENTILES], axis=1)
         resampled = {"mean": means, "cv": drawn.std(axis=1, ddof=1) / means, "median": quantiles[0]}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.markup import escape
 from rich.table import Table
 
 from lab.bench.analysis import Analysis, Pair
+from lab.bench.claims import remark
 from lab.bench.gate import GateResult
 from lab.bench.record import Run
 from lab.bench.statistics import PERCENTILES, Verdict
@@ -16,7 +19,7 @@ _COLOURS: dict[Verdict, str] = {"faster": "green", "slower": "red", "equivalent"
 
 
 def pair_table(analysis: Analysis, reference: str | None = None) -> Table:
-    """Every pair, the A/A arm last; with several text sets each of them below the figure for all."""
+    """Every pair, the A/A arm last; with several text sets those that have an interval below the figure for all."""
     table = Table("a", "against b", "texts", "time of a / time of b (95 %)", "a is", header_style="bold")
     table.columns[0].overflow = table.columns[1].overflow = "fold"
     pairs = analysis.pairs(reference)
@@ -27,7 +30,7 @@ def pair_table(analysis: Analysis, reference: str | None = None) -> Table:
         if per_round > 1:
             for texts in analysis.sets:
                 part = analysis.pair(pair.a, pair.b, texts)
-                if part:
+                if part and part.ratio.high < math.inf:
                     _add(table, part, 1, indent="  ")
     return table
 
@@ -41,13 +44,14 @@ def _add(table: Table, pair: Pair, per_round: int, indent: str = "") -> None:
 
 def statistics_table(analysis: Analysis) -> Table:
     """RTF of every arm: mean and median with intervals, spread, percentiles."""
-    table = Table("configuration", "n", "mean RTF (95 %)", "median", "min", "max", "SD", "CV", header_style="bold")
+    table = Table("configuration", "texts", "n", "mean RTF (95 %)", "median", "min", "max", "SD", "CV", header_style="bold")
     for q in PERCENTILES:
         table.add_column(f"p{q}", justify="right")
-    for row in analysis.described():
+    for row in [row for texts in analysis.sets for row in analysis.described(texts)]:  # lengths have other RTFs: their spread is no noise
         rtf = row.rtf
         table.add_row(
             escape(row.label),
+            row.texts,
             str(rtf.n),
             estimate_words(rtf.mean),
             f"{rtf.median.value:.4f}",
@@ -110,6 +114,8 @@ def _print_notes(analysis: Analysis) -> None:
     aa = analysis.aa()
     if aa and aa.ratio.verdict in ("faster", "slower"):
         console.print(AA_FAILED, style="bold red", soft_wrap=True)
+    elif said := remark(analysis):
+        console.print(f"Of this run, {said}.", style="bold red", soft_wrap=True)
     console.print(resolution_words(analysis), soft_wrap=True)
     if analysis.invalid:
         console.print(f"{analysis.invalid} samples were left out:", style="yellow")
