@@ -214,9 +214,9 @@ def _groups(blocks: ArrayLike) -> list[NDArray[np.intp]]:
 def summarise(values: ArrayLike, blocks: ArrayLike, strata: ArrayLike | None = None) -> Summary:
     """Describe `values` (n,) whose `blocks` (n,) say which of them were measured together.
 
-    `strata` (n,) says of what kind each is, where the share of each kind was chosen (texts of several lengths) and is not left to chance. Intervals are percentile bootstraps over blocks (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; 2,000 resamples with a
-    fixed seed); percentiles are numpy's default, type 7 of Hyndman & Fan 1996. Fewer than three blocks give no interval. Raises `ValueError` for no
-    values.
+    `strata` (n,) says of what kind each is, where the share of each kind was chosen (texts of several lengths) and is not left to chance. Intervals are
+    percentile bootstraps over blocks (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; 2,000 resamples with a fixed seed);
+    percentiles are numpy's default, type 7 of Hyndman & Fan 1996. Fewer than three blocks give no interval. Raises `ValueError` for no values.
     """
     data = np.asarray(values, dtype=np.float64)
     if not data.size:

@@ -174,7 +174,20 @@ class Finding:
     needed: bool = True
 
 
-_PACKAGES = ("gradio", "torch", "torchaudio", "f5-tts", "vocos", "pandas", "plotly", "soundfile", "patch-ng", "SQLAlchemy")
+_PACKAGES = (
+    "gradio",
+    "torch",
+    "torchaudio",
+    "f5-tts",
+    "vocos",
+    "pandas",
+    "plotly",
+    "soundfile",
+    "patch-ng",
+    "SQLAlchemy",
+    "pydantic",
+    "distributed",
+)
 
 
 def _package(name: str) -> Finding:

@@ -347,3 +347,13 @@ def test_one_length_alone_has_no_line_and_two_blocks_no_interval():
     assert fit_line([3], [1], [0]) is None
     assert fit_line([1, 2], [10, 20], [0, 1]).slope.low is None
     assert fit_line([1, 2], [10, 20], [0, 1]).fixed.value == pytest.approx(0)
+
+
+def test_texts_of_several_lengths_do_not_widen_the_interval_of_their_mean():
+    rng = np.random.default_rng(9)
+    lengths = np.repeat([1.0, 5.0], 30)
+    values = lengths * np.exp(rng.normal(0, 0.02, 60))
+    apart = summarise(values, range(60), lengths).mean
+    mixed = summarise(values, range(60)).mean
+    assert apart.high - apart.low < 0.2 * (mixed.high - mixed.low)
+    assert apart.low < 3 < apart.high
