@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def write_whole(target: Path, data: bytes, unfinished: Path | None = None) -> None:
+def write_whole(target: Path, data: bytes, unfinished: Path | None = None, *, new: bool = False) -> None:
     """Write `data` under another name in `unfinished` (the target's own folder by default), fsync it, and rename it onto `target`.
+
+    With `new` a target that is there already is left alone, and `FileExistsError` raised, also where two write it at once.
 
     Both have to be on one file system. The folder is not fsynced: call `sync_folder` where the name has to survive too. Raises `OSError`, and leaves
     nothing behind then.
@@ -21,7 +23,11 @@ def write_whole(target: Path, data: bytes, unfinished: Path | None = None) -> No
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(target)
+        if new:
+            target.hardlink_to(name)
+            Path(name).unlink()
+        else:
+            Path(name).replace(target)
     except BaseException:
         with suppress(OSError):
             Path(name).unlink()

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lab.audio import HOP
 from lab.metrics import MEL_FLOOR_DB, N_MELS, as_clip, log_mel, mel_frequencies
-from lab.plot_theme import PALETTE, PlotError, Stack, plain_label
+from lab.plot_stack import Stack
+from lab.plot_theme import PALETTE, PlotError, plain_label
 
 Clip = tuple[str, NDArray[np.float32]]
 
@@ -150,8 +151,8 @@ def stage_bars(rows: Sequence[tuple[str, Mapping[str, float]]]) -> go.Figure:
     bad = [time for _, times in rows for time in times.values() if not 0 <= time < math.inf]
     if bad:
         raise PlotError(f"A stage took {bad[0]} ms, which cannot be drawn: times are finite and not negative. Measure it again.")
-    # Room for two lines of legend, so that it does not squeeze the rows on a phone.
-    stack = Stack(top=64)
+    # Room for two lines of legend below the mode bar, so that they do not squeeze the rows on a phone.
+    stack = Stack(top=72)
     stack.figure.update_layout(barmode="stack", bargap=0, showlegend=bool(stages))
     first_row = {stage: row for row, (_, times) in reversed(list(enumerate(rows))) for stage in times}
     for row, (label, times) in enumerate(rows):

@@ -6,7 +6,7 @@ Knows nothing about Gradio and draws nothing.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,38 +16,37 @@ import numpy as np
 import pandas as pd
 
 from lab.bench import statistics
-from lab.bench.analysis import ALL_TEXTS, Analysis, Noise, Pair
+from lab.bench.analysis import ALL_TEXTS, Analysis, FirstCall, Pair
 from lab.bench.record import WARM_UP, Run
 from lab.bench.statistics import Line, Summary
 from lab.errors import LabError
 
 #: What is looked at at once. A bootstrap of more samples would take gigabytes, and a file from elsewhere may claim anything.
-MOST_SAMPLES = 20_000
-_MOST_PARTS = {"arms": 64, "texts": 200, "devices": 64, "blocks": MOST_SAMPLES, "failures": MOST_SAMPLES, "starts": 2_000}
-#: Above this standard deviation of a block, the number of blocks that would be needed takes seconds to find, and helps nobody.
-_TOO_NOISY = 0.25
+MOST_SAMPLES, _MOST_OF_AN_ARM = 20_000, 10_000
+_LARGEST = 1e12  # of any number in a column: more is no measurement
+_MOST_PARTS = {"arms": 64, "texts": 200, "devices": 64, "blocks": 5_000, "failures": MOST_SAMPLES, "starts": 2_000}
 
 
-class TooLarge(LabError):
-    """A run is larger than can be shown."""
+class CannotShow(LabError):
+    """A run is larger than can be shown, or says what cannot be true."""
 
 
 class View(Analysis):
     """An `Analysis` of the samples on some cards and of some text sets; empty means all."""
 
     def __init__(self, run: Run, cards: Collection[str] = (), sets: Collection[str] = ()) -> None:
-        """Raises `TooLarge` for a run of more than 20,000 samples, 64 configurations or devices, or 200 texts."""
-        for name, most in _MOST_PARTS.items():
-            if len(getattr(run, name)) > most:
-                raise TooLarge(f"It has {len(getattr(run, name)):,} {name}; at most {most:,} are shown.")
-        if len(run.samples) > MOST_SAMPLES:
-            raise TooLarge(f"It has {len(run.samples):,} samples; at most {MOST_SAMPLES:,} are shown.")
+        """Raises `CannotShow` for more than 20,000 samples (10,000 of an arm), 5,000 blocks, or 64 arms, and for times that cannot be true."""
+        _check_size(run)
         super().__init__(run)
         #: The run without the filters: a filter of texts must not hide what the first call costs.
         self.whole = Analysis(run)
+        counted = self.whole.counted
+        if (counted["total_ms"] <= 0).any() or (counted["rtf"] > _LARGEST).any():
+            raise CannotShow("A sample took no time, or endlessly long for its length: that is no measurement.")
         self._cards, self._chosen_sets = frozenset(cards), frozenset(sets)
         self._summaries: dict[tuple[str, str], Summary | None] = {}
         self._fits: dict[str, Line | None] = {}
+        self._pairs: dict[tuple[str, str, str], Pair | None] = {}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -73,12 +72,9 @@ class View(Analysis):
         return int((~measured["valid"]).sum()) + len(lost)
 
     @cached_property
-    def noise(self) -> Noise | None:
-        """As `Analysis.noise`; None as well where the reference differs from itself so much that nothing can be seen."""
-        ratios = np.asarray(self.log_ratios(self.twin, self.reference) if self.twin else (), dtype=np.float64)
-        if len(ratios) < 2 or not np.isfinite(ratios).all() or ratios.std(ddof=1) > _TOO_NOISY:
-            return None
-        return super().noise
+    def starts(self) -> list[FirstCall]:
+        """What the first call costs, of every arm, whatever the filters."""
+        return self.whole.first_calls()
 
     def values(self, label: str, texts: str = ALL_TEXTS) -> pd.DataFrame:
         """The samples of an arm that count and have a finite real-time factor, in the order in which they were measured."""
@@ -89,9 +85,15 @@ class View(Analysis):
         """The real-time factors of an arm, described; None without samples."""
         if (label, texts) not in self._summaries:
             rows = self.values(label, texts)
-            found = statistics.summarise(rows["rtf"], rows["block"]) if len(rows) and rows["rtf"].mean() > 0 else None
+            found = statistics.summarise(rows["rtf"], rows["block"], rows["text_id"]) if len(rows) and rows["rtf"].mean() > 0 else None
             self._summaries[label, texts] = found
         return self._summaries[label, texts]
+
+    def pair(self, a: str, b: str, texts: str = ALL_TEXTS) -> Pair | None:
+        """As `Analysis.pair`."""
+        if (a, b, texts) not in self._pairs:
+            self._pairs[a, b, texts] = super().pair(a, b, texts)
+        return self._pairs[a, b, texts]
 
     def fit(self, label: str) -> Line | None:
         """As `Analysis.fit`."""
@@ -99,6 +101,20 @@ class View(Analysis):
             rows = self.values(label)
             self._fits[label] = statistics.fit_line(rows["seconds"], rows["total_ms"], rows["block"])
         return self._fits[label]
+
+
+def _check_size(run: Run) -> None:
+    sizes = {name: len(getattr(run, name)) for name in (*_MOST_PARTS, "samples")}
+    for name, size in sizes.items():
+        most = _MOST_PARTS.get(name, MOST_SAMPLES)
+        if size > most:
+            raise CannotShow(f"It has {size:,} {name}; at most {most:,} are shown.")
+    if max(Counter(run.samples.arm).values(), default=0) > _MOST_OF_AN_ARM:
+        raise CannotShow(f"It has more than {_MOST_OF_AN_ARM:,} samples of one configuration.")
+    for name, column in run.samples.columns().items():
+        numbers = [value for value in column if value is not None and not isinstance(value, str)]
+        if numbers and max(max(numbers), -min(numbers)) > _LARGEST:
+            raise CannotShow(f"A number in {name} is larger than any measurement.")
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,10 @@ class ShownRun:
     def arm(self, label: str) -> Any:
         """The record of an arm."""
         return self.run.arms[self.view.labels.index(label)]
+
+    def texts(self, name: str) -> str:
+        """What to call a text set: where one alone is left, all texts are those."""
+        return self.view.sets[0] if name == ALL_TEXTS and len(self.view.sets) == 1 else name
 
     @property
     def pairs(self) -> list[Pair]:

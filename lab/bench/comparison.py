@@ -98,15 +98,15 @@ def _facts(run: Run) -> dict[str, str]:
     """The environment of a run, flat; of a cluster, all different values of each fact."""
     flat: dict[str, dict[str, None]] = {}
     for device in run.devices:
-        values = device.model_dump(exclude={"packages", "variables", "worker"})
+        facts = device.model_dump(exclude={"packages", "variables", "worker"})
+        values = {name.replace("_", " "): value for name, value in facts.items()}
         values |= {f"package {name}": version for name, version in device.packages.items()}
         values |= {f"variable {name}": value for name, value in device.variables.items()}
         for name, value in values.items():
-            flat.setdefault(name.replace("_", " "), {})[str(value)] = None
-    facts = {name: " + ".join(values) for name, values in flat.items()}
-    plan = run.plan.model_dump()
-    facts |= {f"plan {name.replace('_', ' ')}": str(value) for name, value in plan.items()}
-    return facts | {"weights": run.weights.name, "voice": run.voice.id}
+            flat.setdefault(name, {})[str(value)] = None
+    joined = {name: " + ".join(values) for name, values in flat.items()}
+    joined |= {f"plan {name.replace('_', ' ')}": str(value) for name, value in run.plan.model_dump().items()}
+    return joined | {"weights": run.weights.name, "voice": run.voice.id}
 
 
 def document(comparison: RunComparison) -> dict[str, Any]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from lab.bench.analysis import Analysis, frames
 from lab.bench.record import Run
 from lab.durable import write_whole
 from lab.errors import LabError
 
 
+def inert(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with no text that a spreadsheet would run as a formula: names in it may come from anybody's file."""
+    return table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell)
+
+
 def samples_csv(runs: Sequence[Run]) -> bytes:
     """All samples as CSV (UTF-8), one row each."""
-    text: str = frames([Analysis(run) for run in runs]).to_csv(index=False)
+    text: str = inert(frames([Analysis(run) for run in runs])).to_csv(index=False)
     return text.encode()
 
 

@@ -56,9 +56,9 @@ def blocks_to_detect(
     effect: float = 0.03,
     rate: float = 0.8,
     least: int = 6,
-    most: int = 20_000,
+    most: int = 5_000,
 ) -> int | None:
-    """The fewest blocks from `least` on (in steps of about 10 %) in which `effect` is found with probability `rate`; None where `most` do not suffice.
+    """The fewest blocks from `least` on (in steps of about 20 %) in which `effect` is found with probability `rate`; None where `most` do not suffice.
 
     `blocks_per_launch` stays as it is, so that more blocks are more launches; None keeps to one.
     """
@@ -67,5 +67,5 @@ def blocks_to_detect(
         launches = 1 if blocks_per_launch is None else max(2, round(blocks / blocks_per_launch))
         if detection_rate(noise, effect, blocks, launches, process_sd, arms, experiments=400) >= rate:
             return blocks
-        blocks = max(blocks + 1, int(blocks * 1.1))
+        blocks = max(blocks + 1, int(blocks * 1.2))
     return None

@@ -8,10 +8,9 @@ Version history: 1 is the first; 2 adds `core` to the blocks.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from lab.engine.clip import STAGES
 
@@ -205,7 +204,7 @@ class Run(_Record):
 
     version: Literal[2] = 2
     id: str = Field(description="name of the file without .json", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
-    created: datetime = Field(description="when it began, UTC")
+    created: AwareDatetime = Field(description="when it began, UTC")
     state: Literal["complete", "interrupted"]
     reason: str = Field(description="why it was interrupted, empty when complete")
     command: str = Field(description="the command line that made it")

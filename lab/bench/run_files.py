@@ -84,9 +84,10 @@ def write_run(run: Run, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run.id}.json"
-    if path.exists():
-        raise RunFileError(f"{path} is there already, and a run is never overwritten. Choose another folder.")
-    write_whole(path, _as_bytes(run))
+    try:
+        write_whole(path, _as_bytes(run), new=True)
+    except FileExistsError:
+        raise RunFileError(f"{path} is there already, and a run is never overwritten. Choose another folder.") from None
     sync_folder(folder)
     (folder / f"{run.id}{PARTIAL}").unlink(missing_ok=True)
     return path

@@ -61,6 +61,6 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(item) for item in inner)
     if annotation is Any:
         return "any"
-    names = {"str": "text", "int": "whole number", "float": "number", "NoneType": "null", "datetime": "date and time"}
+    names = {"str": "text", "int": "whole number", "float": "number", "NoneType": "null", "AwareDatetime": "date and time"}
     name = str(annotation.__name__)
     return names.get(name, name.removesuffix("Record"))

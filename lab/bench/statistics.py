@@ -182,26 +182,23 @@ def _more_blocks(n: int, middle: float, low: float, high: float) -> int | None:
 
 
 def _resampled_within(strata: ArrayLike, blocks: ArrayLike, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Indices (RESAMPLES, n) of samples: blocks drawn with replacement within each stratum, so that every resample has as much of each."""
+    """Indices (RESAMPLES, about n) of samples: blocks drawn with replacement within each stratum, so that every resample has as much of each."""
     labels, numbers = np.asarray(strata), np.asarray(blocks)
     parts = []
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
-        parts.append(mine[_resampled(_groups(numbers[mine]), len(mine), rng)])
+        parts.append(mine[_resampled(_groups(numbers[mine]), rng)])
     return np.concatenate(parts, axis=1)
 
 
-def _resampled(groups: Sequence[NDArray[np.intp]], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Indices (RESAMPLES, n) of samples, whole groups drawn with replacement; groups of unequal size are cut or repeated to n."""
-    size = len(groups[0])
-    if all(len(group) == size for group in groups):
-        table = np.stack(groups)  # (groups, size)
-        return table[rng.integers(0, len(groups), (RESAMPLES, len(groups)))].reshape(RESAMPLES, -1)
-    rows = np.empty((RESAMPLES, n), dtype=np.intp)
-    for row in rows:
-        chosen = np.concatenate([groups[index] for index in rng.integers(0, len(groups), len(groups))])
-        row[:] = np.resize(chosen, n)
-    return rows
+def _resampled(groups: Sequence[NDArray[np.intp]], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Indices (RESAMPLES, about n) of samples, whole groups drawn with replacement.
+
+    A group that has lost samples is filled up with those it has left, so that each counts as much as any other, and all are drawn at once.
+    """
+    size = max(map(len, groups))
+    table = np.stack([np.resize(group, size) for group in groups])  # (groups, size)
+    return table[rng.integers(0, len(groups), (RESAMPLES, len(groups)))].reshape(RESAMPLES, -1)
 
 
 def _groups(blocks: ArrayLike) -> list[NDArray[np.intp]]:
@@ -264,7 +261,7 @@ def ratio_of_medians(a: ArrayLike, a_blocks: ArrayLike, b: ArrayLike, b_blocks: 
     if min(map(len, groups)) < 3:
         return Estimate(value)
     rng = np.random.default_rng(SEED)
-    medians = [np.median(data[_resampled(group, len(data), rng)], axis=1) for data, group in zip((first, second), groups, strict=True)]
+    medians = [np.median(data[_resampled(group, rng)], axis=1) for data, group in zip((first, second), groups, strict=True)]
     return Estimate(value, *_bounds(medians[0] / medians[1]))
 
 
@@ -283,7 +280,7 @@ def fit_line(lengths: ArrayLike, times: ArrayLike, blocks: ArrayLike) -> Line | 
     groups = _groups(blocks)
     if len(groups) < 3:
         return Line(Estimate(fixed), Estimate(slope), r_squared)
-    rows = _resampled(groups, len(x), np.random.default_rng(SEED))
+    rows = _resampled(groups, np.random.default_rng(SEED))
     drawn = _least_squares(x[rows], y[rows])
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]  # a resample of one length alone has no slope
     return Line(Estimate(fixed, *_bounds(drawn[0])), Estimate(slope, *_bounds(drawn[1])), r_squared)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from lab.plot_theme import LEFT, Stack, plain_label
-from lab.run_plots.look import MOST_POINTS, Style, head, ordered, styles, thinned, value_axis
+from lab.plot_stack import LEFT, Stack
+from lab.plot_theme import plain_label
+from lab.run_plots.look import Style, head, new_stack, ordered, shares, styles, thinned, value_axis
 from lab.run_view import ShownRun
 
 Kind = Literal["violin", "box", "ecdf"]
@@ -28,7 +29,7 @@ def distributions(shown: Sequence[ShownRun], kind: Kind = "violin") -> go.Figure
     target would press the samples into a line. Runs share a scale where their samples lie within a factor of 4, and otherwise have their
     own.
     """
-    stack, look = Stack(left=52 if kind == "ecdf" else LEFT), styles(shown)
+    stack, look = new_stack(52 if kind == "ecdf" else LEFT), styles(shown)
     data = [[(label, run.view.values(label)["rtf"].to_numpy(dtype=np.float64)) for label in run.labels] for run in shown]
     data = [[(label, values) for label, values in arms if values.size] for arms in data]
     ranges = [(min(v.min() for _, v in arms), max(v.max() for _, v in arms)) if arms else None for arms in data]
@@ -37,9 +38,9 @@ def distributions(shown: Sequence[ShownRun], kind: Kind = "violin") -> go.Figure
         low, high = min(least for least, _ in found), max(most for _, most in found)
         if len(found) == 1 or (low > 0 and high / low <= 4):
             ranges = [(low, high) if both else None for both in ranges]
-    there = sum(values.size for arms in data for _, values in arms)
-    share = max(5, MOST_POINTS // max(sum(map(len, data)), 1))
-    thinned(stack, sum(min(values.size, share) for arms in data for _, values in arms), there)
+    sizes = [values.size for arms in data for _, values in arms]
+    limits = iter(shares(sizes))
+    thinned(stack, sum(shares(sizes)), sum(sizes))
     for run, arms, both in zip(shown, data, ranges, strict=True):
         head(stack, run)
         if both is None:
@@ -47,7 +48,7 @@ def distributions(shown: Sequence[ShownRun], kind: Kind = "violin") -> go.Figure
             continue
         axis, reached = _with_targets(*both)
         _say_targets(stack, arms, reached)
-        row = _ecdf(stack, run, arms, look, share) if kind == "ecdf" else _lanes(stack, run, arms, look, share, kind)
+        row = _ecdf(stack, run, arms, look, limits) if kind == "ecdf" else _lanes(stack, run, arms, look, limits, kind)
         for target, dash, _ in TARGETS:
             if target in reached:
                 stack.shape(row, "line", target, target, line={"color": _TARGET_COLOUR, "width": 1.5, "dash": dash}, layer="above")
@@ -58,7 +59,7 @@ def distributions(shown: Sequence[ShownRun], kind: Kind = "violin") -> go.Figure
 def _with_targets(low: float, high: float) -> tuple[dict[str, Any], list[float]]:
     """The axis of samples from `low` to `high`, and the targets that lie on it: those for which it need not grow to more than 2.5 times its length."""
     reached: list[float] = []
-    wide = max(high - low, high * 0.1)
+    wide = max(high - low, high * 0.15)
     least, most = low, high
     for target in sorted((target for target, *_ in TARGETS), key=lambda target: abs(target - (low + high) / 2)):
         grown = min(least, target), max(most, target)
@@ -80,12 +81,12 @@ def _say_targets(stack: Stack, arms: Sequence[tuple[str, NDArray[np.float64]]], 
         stack.text(f"{lead} target RTF {target:.2f}: {said}")
 
 
-def _lanes(stack: Stack, run: ShownRun, arms: Any, look: dict[str, Style], share: int, kind: Kind) -> int:
+def _lanes(stack: Stack, run: ShownRun, arms: Any, look: dict[str, Style], limits: Iterator[int], kind: Kind) -> int:
     titles = [(label, f"median {np.median(values):.4g} · n {values.size:,}") for label, values in arms]
     lanes = stack.lanes(titles, 62 if kind == "violin" else 34)
     for (label, values), y in zip(arms, lanes.centres, strict=True):
         style, hollow = look[run.arm(label).config], bool(run.arm(label).instance)
-        drawn, _ = ordered(values, share)
+        drawn, _ = ordered(values, next(limits))
         both = {
             "x": drawn,
             "y0": y,
@@ -105,14 +106,14 @@ def _lanes(stack: Stack, run: ShownRun, arms: Any, look: dict[str, Style], share
     return lanes.row
 
 
-def _ecdf(stack: Stack, run: ShownRun, arms: Any, look: dict[str, Style], share: int) -> int:
+def _ecdf(stack: Stack, run: ShownRun, arms: Any, look: dict[str, Style], limits: Iterator[int]) -> int:
     for label, values in arms:
         style = look[run.arm(label).config]
         stack.key(style.colour, "┅" if run.arm(label).instance else style.stroke, label, f"median {np.median(values):.4g}")
     row = stack.row(210, range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], ticktext=["0", "25 %", "50 %", "75 %", "100 %"])
     for label, values in arms:
         style, hollow = look[run.arm(label).config], bool(run.arm(label).instance)
-        drawn, ranks = ordered(values, share)
+        drawn, ranks = ordered(values, next(limits))
         line = {"color": style.colour, "width": 1.5 if hollow else 2, "dash": "dot" if hollow else style.dash, "shape": "hv"}
         hover = "%{x:.4g}: %{y:.1%}<extra></extra>"
         stack.add(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.plot_theme import PALETTE, Stack, plain_label
+from lab.plot_stack import LEFT, Stack
+from lab.plot_theme import PALETTE, plain_label
 from lab.run_view import ShownRun
 
 #: Points in a figure; a phone draws so many without stumbling.
@@ -44,6 +45,11 @@ def styles(shown: Sequence[ShownRun]) -> dict[str, Style]:
     return made
 
 
+def new_stack(left: int = LEFT) -> Stack:
+    """A figure of runs: long lines of text, so that they begin far to the left."""
+    return Stack(left=left, text_left=10)
+
+
 def head(stack: Stack, run: ShownRun) -> None:
     """The line that says which run the rows below belong to."""
     stack.heading(run.title, plain_label(run.note))
@@ -53,6 +59,15 @@ def ordered(values: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64]
     """At most `most` (2 or more) of `values` (n,) in order, evenly spaced by rank, the least and the greatest among them; and their ranks from 0."""
     ranks = np.arange(values.size) if values.size <= most else np.linspace(0, values.size - 1, most).round().astype(np.intp)
     return np.sort(values)[ranks], ranks
+
+
+def shares(sizes: Sequence[int], most: int = MOST_POINTS, least: int = 5) -> list[int]:
+    """How many points each of several groups of `sizes` may have, `most` in all: small groups whole, the others alike, and none under `least`."""
+    left, limits = most, [0] * len(sizes)
+    for place, index in enumerate(sorted(range(len(sizes)), key=lambda index: sizes[index])):
+        limits[index] = min(sizes[index], max(left // (len(sizes) - place), least))
+        left -= limits[index]
+    return limits
 
 
 def thinned(stack: Stack, drawn: int, there: int) -> None:

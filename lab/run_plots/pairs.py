@@ -10,10 +10,13 @@ import plotly.graph_objects as go
 from lab.bench.analysis import Pair
 from lab.bench.statistics import EQUIVALENCE, Verdict
 from lab.bench.tables import ratio_words
-from lab.plot_theme import TEXT, Stack, one_line, plain_label
-from lab.run_plots.look import head, log_ticks
+from lab.plot_stack import Stack
+from lab.plot_theme import TEXT, one_line, plain_label
+from lab.run_plots.look import head, log_ticks, new_stack
 from lab.run_view import ShownRun
 
+_MANY = 8  # pairs of a run; with more of them the text sets are left to the table
+_FAINT = "rgba(128, 128, 128, 0.6)"
 #: Told apart by symbol and word as well as by colour.
 VERDICT_MARKS: dict[Verdict, tuple[str, str, str]] = {
     "faster": ("#009E73", "triangle-left", "◀"),
@@ -24,19 +27,14 @@ VERDICT_MARKS: dict[Verdict, tuple[str, str, str]] = {
 
 
 def forest(shown: Sequence[ShownRun]) -> go.Figure:
-    """The paired ratios of every run with their intervals and verdicts, on one logarithmic scale; the A/A arm last and hollow.
+    """The paired ratios of every run with their intervals and verdicts, on a logarithmic scale; the A/A arm last and hollow.
 
-    A ratio below 1 is faster than the reference. The band is the margin within which two are equivalent. An arm that was measured with
-    several text sets has a line for each below that for all. An interval that does not end, for too few blocks, is dotted from edge to edge.
+    A ratio below 1 is faster than the reference. The band is the margin within which two are equivalent. Of up to
+    8 pairs each has a line for every text set below that for all. An interval that does not end, for too few blocks, is dotted from edge to edge.
     """
-    stack = Stack(left=66)
+    stack = new_stack(66)
     rows = [(run, [_lines(run, pair) for pair in run.pairs]) for run in shown]
-    numbers = [n for _, lanes in rows for lines in lanes for pair in lines for n in (pair.ratio.median, pair.ratio.low, pair.ratio.high)]
-    usable = [number for number in numbers if 0 < number < math.inf]
-    low, high = min([*usable, 0.96]), max([*usable, 1.04])
-    pad = (high / low) ** 0.05
-    low, high = low / pad, high * pad
-    for run, lanes in rows:
+    for (run, lanes), (low, high) in zip(rows, _scales([lanes for _, lanes in rows]), strict=True):
         head(stack, run)
         if not lanes:
             stack.text("No pair of this run has a block in common.")
@@ -48,10 +46,24 @@ def forest(shown: Sequence[ShownRun]) -> go.Figure:
     return stack.finish()
 
 
+def _scales(rows: Sequence[Sequence[Sequence[Pair]]]) -> list[tuple[float, float]]:
+    """The range of ratios of each run; one for all of them, unless some run would take up less than a third of it."""
+    found = []
+    for lanes in rows:
+        ratios = [pair.ratio for lines in lanes for pair in lines]
+        numbers = [number for ratio in ratios for number in (ratio.median, ratio.low, ratio.high) if 0 < number < math.inf]
+        low, high = min([*numbers, 0.96]), max([*numbers, 1.04])
+        pad = (high / low) ** 0.05
+        found.append((low / pad, high * pad))
+    whole = min((low for low, _ in found), default=1.0), max((high for _, high in found), default=1.0)
+    own = any(math.log(high / low) < math.log(whole[1] / whole[0]) / 3 for low, high in found)
+    return found if own else [whole] * len(found)
+
+
 def _lines(run: ShownRun, pair: Pair) -> list[Pair]:
     """A pair over all texts, and for each set where there are several."""
-    sets = run.view.sets
-    return [pair, *(found for name in sets if len(sets) > 1 and (found := run.view.pair(pair.a, pair.b, name)))]
+    sets = run.view.sets if len(run.view.sets) > 1 and len(run.pairs) <= _MANY else []
+    return [pair, *(found for name in sets if (found := run.view.pair(pair.a, pair.b, name)))]
 
 
 def _pairs(stack: Stack, run: ShownRun, rows: Sequence[Sequence[Pair]], low: float, high: float) -> None:
@@ -89,8 +101,8 @@ def _pairs(stack: Stack, run: ShownRun, rows: Sequence[Sequence[Pair]], low: flo
         stack.add(lanes.row, go.Scatter(mode="markers", marker=marks, error_x=error, name=said, hovertemplate=hover, **place))
         for (_, y, _), end in zip(points, ended, strict=True):
             if not end:
-                stack.shape(lanes.row, "line", low, high, y0=y, line={"color": colour, "width": 1.5, "dash": "dot"})
-    names = [plain_label(one_line(pair.texts, 9)) for pair, _, _ in y_of]
+                stack.shape(lanes.row, "line", low, high, at=y, line={"color": _FAINT, "width": 1, "dash": "dot"})
+    names = [plain_label(one_line(run.texts(pair.texts), 9)) for pair, _, _ in y_of]
     stack.ticks(lanes.row, [y for _, y, _ in y_of], names)
 
 

@@ -12,8 +12,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from lab.bench.statistics import Estimate, Line
-from lab.plot_theme import TEXT, Stack, plain_label
-from lab.run_plots.look import MOST_POINTS, Style, head, styles, thinned, value_axis
+from lab.plot_stack import Stack
+from lab.plot_theme import TEXT, plain_label
+from lab.run_plots.look import Style, head, new_stack, shares, styles, thinned, value_axis
 from lab.run_view import ShownRun
 
 _WARM_UP, _INVALID, _THROTTLED = ("circle-open", "○"), ("x-thin-open", "✕"), ("triangle-down-open", "▽")
@@ -28,8 +29,8 @@ def chosen(values: NDArray[np.float64], keep: NDArray[np.bool_], most: int) -> N
     if values.size <= most:
         return np.arange(values.size)
     ends = np.array([0, values.size - 1, np.nanargmin(values), np.nanargmax(values)])
-    marked = _evenly(np.flatnonzero(keep), most // 2)
-    fixed = np.union1d(ends, marked)[:most]
+    marked = _evenly(np.flatnonzero(keep), min(most // 2, most - ends.size))
+    fixed = np.union1d(ends, marked)
     others = _evenly(np.setdiff1d(np.arange(values.size), fixed), most - fixed.size)
     return np.union1d(fixed, others)
 
@@ -45,12 +46,12 @@ def _evenly(places: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 
 def lengths(shown: Sequence[ShownRun]) -> go.Figure:
     """Time of an utterance against the length of what it said, with the line that fits: where it meets 0 s is what an utterance costs at all."""
-    stack, look = Stack(left=52), styles(shown)
+    stack, look = new_stack(52), styles(shown)
     data = [[(label, run.view.values(label)) for label in run.labels] for run in shown]
     data = [[(label, rows) for label, rows in arms if len(rows)] for arms in data]
-    share = max(5, MOST_POINTS // max(sum(map(len, data)), 1))
-    there = sum(len(rows) for arms in data for _, rows in arms)
-    thinned(stack, sum(min(len(rows), share) for arms in data for _, rows in arms), there)
+    sizes = [len(rows) for arms in data for _, rows in arms]
+    limits = iter(shares(sizes))
+    thinned(stack, sum(shares(sizes)), sum(sizes))
     for run, arms in zip(shown, data, strict=True):
         head(stack, run)
         if not arms:
@@ -62,15 +63,15 @@ def lengths(shown: Sequence[ShownRun]) -> go.Figure:
         row = stack.row(230, rangemode="tozero", ticksuffix=" ms", nticks=6)
         longest = max(float(rows["seconds"].max()) for _, rows in arms)
         for label, rows in arms:
-            stack.add(row, *_length_traces(run, label, rows, look[run.arm(label).config], longest, share))
+            stack.add(row, *_length_traces(run, label, rows, look[run.arm(label).config], longest, next(limits)))
         stack.axis("s", range=[0, longest * 1.04], nticks=6)
     return stack.finish()
 
 
-def _length_traces(run: ShownRun, label: str, rows: pd.DataFrame, style: Style, longest: float, share: int) -> list[Any]:
+def _length_traces(run: ShownRun, label: str, rows: pd.DataFrame, style: Style, longest: float, most: int) -> list[Any]:
     hollow = bool(run.arm(label).instance)
     times = rows["total_ms"].to_numpy(dtype=np.float64)
-    places = chosen(times, np.zeros(times.size, dtype=bool), share)
+    places = chosen(times, np.zeros(times.size, dtype=bool), most)
     marker = {"color": style.colour, "size": 5, "opacity": 0.5, "symbol": f"{style.symbol}{'-open' if hollow else ''}"}
     both = {"x": rows["seconds"].to_numpy(dtype=np.float64)[places], "y": times[places], "name": plain_label(label)}
     traces = [go.Scatter(mode="markers", marker=marker, hovertemplate="%{x:.2f} s: %{y:,.1f} ms<extra></extra>", **both)]
@@ -107,17 +108,16 @@ def timeline(shown: Sequence[ShownRun]) -> go.Figure:
     Warm-ups are hollow, samples that do not count are crossed, those after which the card said that it was held back have a triangle; a vertical
     line is a new set of processes.
     """
-    stack, look = Stack(left=52), styles(shown)
+    stack, look = new_stack(52), styles(shown)
     frames = [_drawable(run) for run in shown]
-    share = max(20, MOST_POINTS // max(len(shown), 1))
-    thin = [_thin(frame, share) for frame in frames]
-    thinned(stack, sum(map(len, thin)), sum(map(len, frames)))
-    for run, frame in zip(shown, thin, strict=True):
+    limits = shares([len(frame) for frame in frames])
+    thinned(stack, sum(limits), sum(map(len, frames)))
+    for run, frame, most in zip(shown, frames, limits, strict=True):
         head(stack, run)
         if frame.empty:
             stack.text("No sample of this run can be drawn here.")
             continue
-        _timeline(stack, run, frame, look)
+        _timeline(stack, run, frame, look, most)
     return stack.finish()
 
 
@@ -132,7 +132,7 @@ def _thin(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     return frame.iloc[chosen(frame["rtf"].to_numpy(dtype=np.float64), keep, most)]
 
 
-def _timeline(stack: Stack, run: ShownRun, frame: pd.DataFrame, look: dict[str, Style]) -> None:
+def _timeline(stack: Stack, run: ShownRun, frame: pd.DataFrame, look: dict[str, Style], most: int) -> None:
     minutes = float(frame["at_s"].max()) > 300
     frame = frame.assign(at=frame["at_s"] / (60 if minutes else 1))
     warm, lost, held = frame["warm_up"] & frame["valid"], ~frame["valid"], frame["throttled"]
@@ -143,14 +143,17 @@ def _timeline(stack: Stack, run: ShownRun, frame: pd.DataFrame, look: dict[str, 
     scale = frame["rtf"][~warm] if (~warm).any() else frame["rtf"]
     axis = value_axis(float(scale.min()), float(scale.max()))
     beyond = int((frame["rtf"][warm] > scale.max()).sum())
+    counts = [int(marked.sum()) for marked in (warm, lost, held)]
+    frame = _thin(frame, most)
+    warm, lost, held = warm[frame.index], lost[frame.index], held[frame.index]
     marks = (
         ("warm-up" + (f", {beyond:,} beyond the scale" if beyond else ""), *_WARM_UP, TEXT, 6, warm),
         ("does not count", *_INVALID, _ALARM, 8, lost),
         ("the card held back (throttled)", *_THROTTLED, _ALARM, 9, held),
     )
-    for name, _, glyph, colour, _, marked in marks:
-        if marked.any():
-            stack.key(colour, glyph, f"{int(marked.sum()):,} × {name}")
+    for (name, _, glyph, colour, *_), count in zip(marks, counts, strict=True):
+        if count:
+            stack.key(colour, glyph, f"{count:,} × {name}")
     stack.title("RTF")
     first = stack.row(170, **axis)
     for label in run.labels:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components.navbar import Navbar
 
+from lab.bench.run_files import list_runs
 from lab.config import DEFAULT_PAIR, parse
 from lab.engine.weights import cached
 from lab.errors import LabError
@@ -46,10 +47,12 @@ def launch_settings() -> dict[str, Any]:
 
 
 def warm_start(context: Context) -> None:
-    """Start the engines of the preselected pair while the person still types; what goes wrong is said when they generate.
+    """List the runs, and start the engines of the preselected pair, while the person still types; what goes wrong is said when they ask for it.
 
-    Not when weights have to be downloaded first: that is for the first click, which shows its progress and can be stopped.
+    No engines when weights have to be downloaded first: that is for the first click, which shows its progress and can be stopped.
     """
+    with contextlib.suppress(LabError):
+        list_runs()  # reads every run once: half a second for 200 of them, which the first visitor need not wait for
     if not cached(context.choice.weights):
         return
     with contextlib.suppress(LabError):

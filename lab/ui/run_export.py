@@ -59,7 +59,7 @@ def write(kinds: Sequence[str], what: Contents, folder: Path) -> list[str]:
     if TABLES in kinds:
         for name, table in what.tables.items():
             made.append(folder / f"{name}.csv")
-            made[-1].write_text(_inert(table).to_csv(index=False), encoding="utf-8")
+            made[-1].write_text(export.inert(table).to_csv(index=False), encoding="utf-8")
     if FIGURES in kinds:
         made.append(folder / "figures.html")
         made[-1].write_text(standalone(what.figures, what.link), encoding="utf-8")
@@ -90,11 +90,6 @@ def _archived(paths: list[Path], archive: Path) -> list[Path]:
         for path in paths:
             file.write(path, f"{path.parent.name}/{path.name}")
     return [archive]
-
-
-def _inert(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with no cell that a spreadsheet would run as a formula: names in it may come from anybody's file."""
-    return table.map(lambda cell: f"'{cell}" if str(cell).startswith(("=", "+", "-", "@", "\t", "\r")) else cell)
 
 
 def standalone(figures: Mapping[str, Any], link: str) -> str:

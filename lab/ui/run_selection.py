@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
 from urllib.parse import urlencode
 
 from lab.bench.record import Run
 from lab.bench.run_files import RunHead
 from lab.plot_theme import one_line
 from lab.run_plots import Kind
+
+Tab = Literal["verdict", "speed", "costs", "timeline", "environment"]
 
 _MOST_VALUES, _LONGEST = 500, 200  # of a link: more than all that a page can offer
 #: Name in a link -> name of the field. A link lives for years: names may be added, but not changed.
@@ -32,6 +35,7 @@ class Selection:
     reference: str = ""  # what the others are compared with; empty means each run's own
     kind: Kind = "violin"  # of the distributions
     differences: bool = False  # whether the environments are reduced to what differs
+    tab: Tab = "verdict"  # which part of the results is looked at
 
     @property
     def query(self) -> str:
@@ -40,13 +44,14 @@ class Selection:
         pairs += [("reference", self.reference)] if self.reference else []
         pairs += [("kind", self.kind)] if self.kind != "violin" else []
         pairs += [("differences", "1")] if self.differences else []
+        pairs += [("tab", self.tab)] if self.tab != "verdict" else []
         return urlencode(pairs)
 
 
 def from_query(pairs: Iterable[tuple[str, str]]) -> Selection:
     """The selection of a link's (name, value) pairs; what is not understood is left out, and what does not exist is `resolve`'s concern."""
     found: dict[str, list[str]] = {field: [] for field in _LISTS.values()}
-    single = {"reference": "", "kind": "violin", "differences": ""}
+    single = {"reference": "", "kind": "violin", "differences": "", "tab": ""}
     for name, value in list(pairs)[:_MOST_VALUES]:
         if name in _LISTS and value:
             found[_LISTS[name]].append(value[:_LONGEST])
@@ -62,6 +67,7 @@ def from_query(pairs: Iterable[tuple[str, str]]) -> Selection:
         reference=single["reference"],
         kind=known_kind(single["kind"]),
         differences=single["differences"] == "1",
+        tab=known_tab(single["tab"]),
     )
 
 
@@ -77,6 +83,7 @@ def from_controls(values: Mapping[str, Any]) -> Selection:
         reference=reference if isinstance(reference, str) else "",
         kind=known_kind(values.get("kind")),
         differences=values.get("differences") is True,
+        tab=known_tab(values.get("tab")),
     )
 
 
@@ -87,6 +94,11 @@ def _strings(values: Any) -> tuple[str, ...]:
 def known_kind(name: object) -> Kind:
     """`name` if it is a kind of distribution, otherwise the usual one."""
     return next((kind for kind in get_args(Kind) if kind == name), "violin")
+
+
+def known_tab(name: object) -> Tab:
+    """`name` if it is a tab, otherwise the first one."""
+    return next((tab for tab in get_args(Tab) if tab == name), "verdict")
 
 
 @dataclass(frozen=True)
@@ -108,9 +120,7 @@ class Offer:
         head = self.head
         mark = "not stored: " if self.uploaded else ""
         ended = "" if head.state == "complete" else " · interrupted"
-        return (
-            f"{mark}{head.created:%Y-%m-%d %H:%M} · {one_line(head.card)} · {weights_name(head.weights)} · {head.samples:,} samples{ended}"
-        )
+        return f"{mark}{utc(head.created):%Y-%m-%d %H:%M:%S} · {one_line(head.card)} · {weights_name(head.weights)} · n {head.samples:,}{ended}"
 
     def passes(self, selection: Selection) -> bool:
         """Whether the filters of `selection` let anything of it through."""
@@ -121,6 +131,14 @@ class Offer:
             and _meets(selection.texts, head.sets)
             and _meets(selection.weights, [head.weights])
         )
+
+
+def utc(moment: datetime) -> datetime:
+    """`moment` in UTC; as it is where no calendar has room for that (the first and the last day there are)."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment
 
 
 def _meets(wanted: Sequence[str], there: Sequence[str]) -> bool:
@@ -168,8 +186,9 @@ def resolve(wanted: Selection, offers: Sequence[Offer]) -> Resolved:
     filtered = replace(wanted, configs=kept["configs"], cards=kept["cards"], texts=kept["texts"], weights=kept["weights"])
     offered = tuple(offer for offer in offers if offer.passes(filtered))
     by_value = {offer.value: offer for offer in offers}
-    chosen = [by_value[value] for value in wanted.runs if value in by_value]
-    remarks += [f"There is no run {quoted(value)} here." for value in wanted.runs if value not in by_value]
+    asked = tuple(dict.fromkeys(wanted.runs))
+    chosen = [by_value[value] for value in asked if value in by_value]
+    remarks += [f"There is no run {quoted(value)} here." for value in asked if value not in by_value]
     hidden = [offer for offer in chosen if offer not in offered]
     shown = [offer for offer in chosen if offer in offered]
     if hidden:

@@ -11,8 +11,8 @@ from pathlib import Path
 from lab.bench.record import Run
 from lab.bench.run_files import Listing, head_of, list_runs, parse_run, read_run
 from lab.errors import LabError
-from lab.run_view import ShownRun, View, Views, short_names
-from lab.ui.run_selection import Offer, Resolved, Selection, resolve, weights_name
+from lab.run_view import CannotShow, ShownRun, View, Views, short_names
+from lab.ui.run_selection import Offer, Resolved, Selection, resolve, utc, weights_name
 
 MOST_SHOWN = 12  # runs: as many as a page of figures can hold and a person can hold apart
 UPLOADED = "upload:"  # prefix of the menu values of runs that are not stored; an id has no colon
@@ -30,7 +30,7 @@ class Upload:
     @property
     def value(self) -> str:
         """Its value in the menu."""
-        return f"{UPLOADED}{self.digest[:12]}"
+        return f"{UPLOADED}{self.digest[:32]}"
 
     @property
     def offer(self) -> Offer:
@@ -49,7 +49,12 @@ def read_upload(path: Path, name: str) -> Upload:
     except OSError as error:
         raise LabError(f"{name} cannot be read: {error.strerror or error}.") from None
     run = parse_run(data, name)
-    View(run)
+    if run.created.tzinfo is None:  # it could not be put in order with others
+        raise LabError(f"{name} does not say in which time zone it was made.")
+    try:
+        View(run)
+    except CannotShow as error:
+        raise LabError(f"{name} cannot be shown. {error}") from None
     return Upload(run, hashlib.sha256(data).hexdigest())
 
 
@@ -109,5 +114,5 @@ def _view(views: Views, offer: Offer, selection: Selection) -> View:
 def _shown(offer: Offer, view: View, title: str, selection: Selection) -> ShownRun:
     labels = tuple(arm.label for arm in view.run.arms if not selection.configs or arm.config in selection.configs)
     reference = selection.reference if selection.reference in view.labels else view.reference
-    note = f"{weights_name(offer.head.weights)} · {offer.head.created:%Y-%m-%d %H:%M}"
+    note = f"{weights_name(offer.head.weights)} · {utc(offer.head.created):%Y-%m-%d %H:%M} UTC"
     return ShownRun(view, labels, reference, title, note)

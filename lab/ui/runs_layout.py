@@ -9,8 +9,8 @@ import gradio as gr
 
 from lab.ui import run_export
 from lab.ui.context import Context
-from lab.ui.run_selection import from_controls
-from lab.ui.runs_page import CONTROLS, HEADINGS, OUTPUTS, RunsPage
+from lab.ui.run_selection import Tab, from_controls
+from lab.ui.runs_page import CONTROLS, HEADINGS, OUTPUTS, PARTS, TABS, RunsPage
 
 #: Put the link into the address bar, so that reloading, bookmarking and copying it keep the selection; the choice of a theme stays.
 _ADDRESS = """(link) => {
@@ -18,16 +18,20 @@ _ADDRESS = """(link) => {
     if (theme) next.searchParams.set("__theme", theme);
     history.replaceState(history.state, "", location.pathname + next.search);
 }"""
+#: A tab was opened: say which, and that it has to be filled; not when the page itself has opened it, and fills it already.
+_OPENED = """(tab, opened) => tab === "TAB" ? [tab, opened] : ["TAB", `TAB ${Date.now()}`]"""
 _ABOUT = {
     "forest": "Median ratio of paired times with its 95 % interval: left of 1 is faster, and inside the grey band (±2 %) a difference does not"
     " matter. Hollow: the reference against itself in another process (A/A), which is what the harness adds.",
-    "distributions": "Seconds of work for a second of speech, of every sample that counts. Lower is faster. The targets are the project's own.",
+    "distributions": "Every sample that counts. The targets are those that the project set itself.",
     "stages": "Mean of the samples that count.",
     "lengths": "Where a line meets 0 s is what an utterance costs whatever its length.",
     "timeline": "Nothing is left out here: warm-ups are hollow, and what does not count is crossed.",
     "memory": "Highest of the run: allocated on a card, resident on a processor.",
     "first_calls": "Starting the process and the first utterance in it, against the same text when warm.",
 }
+_RTF = "Seconds of work for a second of speech: lower is faster. Intervals (95 %) resample blocks."
+_TITLES: dict[Tab, str] = {"verdict": "Verdict", "speed": "Speed", "costs": "Costs", "timeline": "Timeline", "environment": "Environment"}
 
 
 def build(app: gr.Blocks, context: Context) -> None:
@@ -35,14 +39,16 @@ def build(app: gr.Blocks, context: Context) -> None:
     page = RunsPage(context)
     gr.Markdown("# Runs\nWhat was measured, and what it says: paired, with its uncertainty.", elem_id="lab-title")
     parts: dict[str, Any] = {"uploads": gr.State([], time_to_live=3600)}
+    # in the browser, not in a gr.State: there, of two tabs opened in quick succession, the first could be the last that the server hears of
+    for name, value in (("tab", "verdict"), ("opened", "")):
+        parts[name] = gr.Textbox(value, visible="hidden", elem_id=f"runs-{name}", show_label=False)
     _controls(parts)
     parts["words"] = gr.Markdown("Reading the runs…", elem_id="runs-words")
     with gr.Column(visible=False, elem_id="runs-body") as parts["body"]:
         _results(parts)
-        kinds, make, files, told = _sharing(parts)
+        _sharing(parts)
     _upload(parts)
     _wire(app, page, parts)
-    make.click(*_export(page, parts, kinds), [files, told], show_progress_on=[told], concurrency_limit=2)
 
 
 def _controls(parts: dict[str, Any]) -> None:
@@ -52,8 +58,13 @@ def _controls(parts: dict[str, Any]) -> None:
             [("each run's own", "")], value="", label="Compared with", allow_custom_value=True, elem_id="runs-reference", min_width=150
         )
     with gr.Row(elem_id="runs-filters"):
-        for name, label in (("configs", "Configuration"), ("cards", "Card"), ("texts", "Text set"), ("weights", "Weights")):
-            parts[name] = _menu(f"{label} (empty: all)", name, min_width=140)
+        for name, label in (
+            ("configs", "Only configurations"),
+            ("cards", "Only cards"),
+            ("texts", "Only text sets"),
+            ("weights", "Only weights"),
+        ):
+            parts[name] = _menu(label, name, min_width=140)
 
 
 def _menu(label: str, name: str, **settings: Any) -> gr.Dropdown:
@@ -62,32 +73,44 @@ def _menu(label: str, name: str, **settings: Any) -> gr.Dropdown:
 
 
 def _results(parts: dict[str, Any]) -> None:
-    for name, heading in HEADINGS.items():
-        gr.Markdown(f"## {heading}\n{_ABOUT[name]}", elem_classes="runs-heading")
-        if name == "distributions":
-            kinds = [("violins with points", "violin"), ("boxes", "box"), ("cumulative (ECDF)", "ecdf")]
-            parts["percentiles"] = _table("runs-percentiles")
-            parts["kind"] = gr.Radio(kinds, value="violin", label="Drawn as", elem_id="runs-kind")
+    with gr.Tabs(selected="verdict", elem_id="runs-tabs") as parts["tabs"]:
+        for tab, title in _TITLES.items():
+            with gr.Tab(title, id=tab, elem_id=f"runs-tab-{tab}") as parts[f"tab {tab}"]:
+                for name in TABS[tab]:
+                    _part(parts, name)
+
+
+def _part(parts: dict[str, Any], name: str) -> None:
+    """A figure or a table with what stands above it."""
+    if name in HEADINGS:
+        gr.Markdown(f"## {HEADINGS[name]}\n{_ABOUT[name]}", elem_classes="runs-heading")
+    if name == "distributions":
+        kinds = [("violins with points", "violin"), ("boxes", "box"), ("cumulative (ECDF)", "ecdf")]
+        parts["kind"] = gr.Radio(kinds, value="violin", label="Drawn as", show_label=False, elem_id="runs-kind")
+    if name == "percentiles":
+        gr.Markdown(f"## Real-time factors\n{_RTF}", elem_classes="runs-heading")
+    if name == "environment":
+        gr.Markdown("## Environment\nWhere runs differ (≠), their times differ for that reason too.", elem_classes="runs-heading")
+        parts["differences"] = gr.Checkbox(label="Only what differs", elem_id="runs-differences")
+    if name in HEADINGS:
         parts[name] = gr.Plot(show_label=False, elem_id=f"runs-{name}")
-        if name == "forest":
-            parts["pairs"] = _table("runs-pairs")
-    gr.Markdown("## Environment\nWhere runs differ (≠), their times differ for that reason too.", elem_classes="runs-heading")
-    parts["differences"] = gr.Checkbox(label="Only what differs", elem_id="runs-differences")
-    parts["environment"] = _table("runs-environment")
+    else:
+        parts[name] = _table(f"runs-{name}")
 
 
 def _table(name: str) -> gr.Dataframe:
     return gr.Dataframe(interactive=False, show_label=False, datatype="str", elem_id=name, elem_classes="runs-table", max_height=560)
 
 
-def _sharing(parts: dict[str, Any]) -> tuple[Any, ...]:
+def _sharing(parts: dict[str, Any]) -> None:
     gr.Markdown("## Take it with you", elem_classes="runs-heading")
     parts["link"] = gr.Textbox(label="Permalink of this selection", interactive=False, buttons=["copy"], elem_id="runs-link")
-    kinds = gr.CheckboxGroup(list(run_export.KINDS), value=[run_export.RUNS, run_export.CSV], label="Files", elem_id="runs-files-kinds")
-    make = gr.Button("Make the files", elem_id="runs-export")
-    told = gr.Markdown(elem_id="runs-export-said")
-    files = gr.File(label="Download", file_count="multiple", visible=False, interactive=False, elem_id="runs-files")
-    return kinds, make, files, told
+    parts["kinds"] = gr.CheckboxGroup(
+        list(run_export.KINDS), value=[run_export.RUNS, run_export.CSV], label="Files", elem_id="runs-files-kinds"
+    )
+    parts["make"] = gr.Button("Make the files", elem_id="runs-export")
+    parts["made"] = gr.Markdown(elem_id="runs-export-said")
+    parts["files"] = gr.File(label="Download", file_count="multiple", visible=False, interactive=False, elem_id="runs-files")
 
 
 def _upload(parts: dict[str, Any]) -> None:
@@ -95,7 +118,7 @@ def _upload(parts: dict[str, Any]) -> None:
         "## A run from another machine\nA run file is checked and shown beside the others. It is stored only if you keep it.",
         elem_classes="runs-heading",
     )
-    parts["file"] = gr.File(label="Run file (.json, at most 10 MB)", file_types=[".json"], elem_id="runs-upload", height=110)
+    parts["file"] = gr.File(label="Run file (.json, at most 10 MB)", file_types=[".json"], elem_id="runs-upload", height=140)
     parts["said"] = gr.Markdown(elem_id="runs-upload-said")
     parts["keep"] = gr.Button("Keep this run", interactive=False, elem_id="runs-keep")
 
@@ -116,30 +139,33 @@ def _wire(app: gr.Blocks, page: RunsPage, parts: dict[str, Any]) -> None:
     def keep(values: dict[Any, Any], request: gr.Request) -> Iterator[list[Any]]:
         yield from page.keep(*chosen(values), request)
 
-    def redraw(values: dict[Any, Any], request: gr.Request) -> tuple[Any, str]:
-        return page.distributions(*chosen(values), request)
+    def again(name: str) -> Any:
+        def handler(values: dict[Any, Any], request: gr.Request) -> tuple[Any, str]:
+            return page.again(name, *chosen(values), request)
 
-    def environments(values: dict[Any, Any], request: gr.Request) -> tuple[Any, str]:
-        return page.environments(*chosen(values), request)
+        return handler
 
-    menus = [parts[name].input for name in CONTROLS if name not in ("kind", "differences")]
+    def look(values: dict[Any, Any], request: gr.Request) -> list[Any]:
+        return page.look(*chosen(values), request)
+
+    def export(values: dict[Any, Any], request: gr.Request) -> tuple[Any, str]:
+        return page.export(values[parts["kinds"]] or [], *chosen(values), request)
+
+    menus = [parts[name].input for name in CONTROLS if name not in ("kind", "differences", "tab")]
     quiet: dict[str, Any] = {"show_progress_on": [parts["words"]], "concurrency_limit": 4, "trigger_mode": "always_last"}
     app.load(page.open, parts["uploads"], outputs, **quiet)
     events = [
         gr.on(menus, choose, inputs, outputs, **quiet),
-        parts["kind"].input(redraw, inputs, [parts["distributions"], parts["link"]], **quiet),
-        parts["differences"].input(environments, inputs, [parts["environment"], parts["link"]], **quiet),
+        parts["kind"].input(again("distributions"), inputs, [parts["distributions"], parts["link"]], **quiet),
+        parts["differences"].input(again("environment"), inputs, [parts["environment"], parts["link"]], **quiet),
         parts["file"].upload(take, inputs, outputs, **quiet),
         parts["keep"].click(keep, inputs, outputs, **quiet),
+        parts["opened"].change(look, inputs, [parts["link"], *(parts[name] for name in PARTS)], **quiet),
     ]
+    which = [parts["tab"], parts["opened"]]
+    for tab in TABS:
+        parts[f"tab {tab}"].select(None, which, which, js=_OPENED.replace("TAB", tab))
+    made = [parts["files"], parts["made"]]
+    parts["make"].click(export, inputs | {parts["kinds"]}, made, show_progress_on=[parts["made"]], concurrency_limit=2)
     for event in events:
         event.then(None, parts["link"], None, js=_ADDRESS)
-
-
-def _export(page: RunsPage, parts: dict[str, Any], kinds: gr.CheckboxGroup) -> tuple[Any, Any]:
-    def export(values: dict[Any, Any], request: gr.Request) -> tuple[Any, str]:
-        selection = from_controls({name: values[parts[name]] for name in CONTROLS})
-        asked = [kind for kind in values[kinds] or [] if isinstance(kind, str)]
-        return page.export(asked, selection, values[parts["uploads"]], request)
-
-    return export, {kinds, parts["uploads"], *(parts[name] for name in CONTROLS)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from lab.plot_theme import one_line
 from lab.run_view import ShownRun, Views
 from lab.ui import run_export, run_tables
 from lab.ui.context import Context
-from lab.ui.run_selection import Resolved, Selection, from_query
+from lab.ui.run_selection import Resolved, Selection, Tab, from_query
 from lab.ui.run_shelf import UPLOADED, Shelf, Upload, read_upload, take_from_shelf
 from lab.ui.run_tables import said
 
@@ -30,17 +29,26 @@ EMPTY = (
 #: Figures by name, with their headings.
 HEADINGS = {
     "forest": "Faster or slower",
-    "distributions": "Real-time factors",
+    "distributions": "How they are spread",
     "stages": "Where the time goes",
     "lengths": "Time against length",
     "timeline": "In the order of measurement",
     "memory": "Peak memory",
     "first_calls": "The first call",
 }
+#: What is in each tab. Only the tab that is looked at is computed and drawn: all of them take a browser several seconds, and a figure that is drawn in a
+#: hidden tab has no width.
+TABS: dict[Tab, tuple[str, ...]] = {
+    "verdict": ("forest", "pairs"),
+    "speed": ("percentiles", "distributions"),
+    "costs": ("stages", "lengths", "memory", "first_calls"),
+    "timeline": ("timeline",),
+    "environment": ("environment",),
+}
+PARTS = tuple(name for names in TABS.values() for name in names)
 _FILTERS = ("configs", "cards", "texts", "weights")
-CONTROLS = ("runs", *_FILTERS, "reference", "kind", "differences")
-_UPLOAD = ("said", "uploads", "file", "keep")
-OUTPUTS = (*CONTROLS, "words", "body", *HEADINGS, "pairs", "percentiles", "environment", "link", *_UPLOAD)
+CONTROLS = ("runs", *_FILTERS, "reference", "kind", "differences", "tab")
+OUTPUTS = (*CONTROLS, "words", "body", "tabs", *PARTS, "link", "said", "uploads", "file", "keep")
 
 _log = logging.getLogger(__name__)
 
@@ -66,38 +74,33 @@ class RunsPage:
         changes = dict(beside or {})
         try:
             shelf = take_from_shelf(self.views, wanted, uploads)
-        except LabError as error:
-            yield in_order(
-                {**changes, "words": f"**The runs cannot be listed.** {said(str(error), 300)}", "body": gr.update(visible=False)}
-            )
+            changes |= {**_controls(shelf.there), "words": _words(shelf), "link": link_of(shelf.selection, request)}
+        except Exception as error:  # whatever it was, the page has to say so
+            _log.exception("the runs cannot be listed")
+            told = str(error) if isinstance(error, LabError) else type(error).__name__
+            yield in_order({**changes, "words": f"**The runs cannot be listed.** {said(told, 300)}", "body": gr.update(visible=False)})
             return
-        troubles: list[str] = []
-        changes |= {**_controls(shelf.there), "words": _words(shelf), "link": link_of(shelf.selection, request)}
         if not shelf.shown:
             yield in_order({**changes, "body": gr.update(visible=False)})
             return
-        changes["forest"] = drawn(lambda: run_plots.forest(shelf.shown), troubles)
-        changes["pairs"] = drawn(lambda: run_tables.pair_table(shelf.shown), troubles)
-        yield in_order({**changes, "body": gr.update(visible=True)})
-        changes = {name: figure for name, figure in figures(shelf, troubles).items() if name != "forest"}
-        changes["percentiles"] = drawn(lambda: run_tables.percentile_table(shelf.shown), troubles)
-        changes["environment"] = self.environment(shelf.selection, shelf.shown, troubles)
+        tab = shelf.selection.tab
+        # what other tabs show is no longer what is chosen; it is made again when they are looked at
+        changes |= {name: None for name in PARTS if name not in TABS[tab]}
+        yield in_order({**changes, "body": gr.update(visible=True), "tabs": gr.update(selected=tab)})
+        troubles: list[str] = []
+        changes = {name: make(name, shelf, troubles) for name in TABS[tab]}
         yield in_order({**changes, **({"words": _words(shelf, troubles)} if troubles else {})})
 
-    def distributions(self, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
-        """The distributions drawn in another way, and the link."""
+    def look(self, wanted: Selection, uploads: list[Upload], request: Any) -> list[Any]:
+        """Fill the tab that was opened; returns the link and `PARTS`, those of other tabs left as they are."""
         shelf = take_from_shelf(self.views, wanted, uploads)
-        return drawn(lambda: run_plots.distributions(shelf.shown, wanted.kind), []), link_of(shelf.selection, request)
+        filled = TABS[shelf.selection.tab]
+        return [link_of(shelf.selection, request), *(make(name, shelf, []) if name in filled else gr.skip() for name in PARTS)]
 
-    def environments(self, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
-        """The environments, whole or reduced to what differs, and the link."""
+    def again(self, name: str, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
+        """Make one part of the page in another way; returns it and the link."""
         shelf = take_from_shelf(self.views, wanted, uploads)
-        return self.environment(shelf.selection, shelf.shown, []), link_of(shelf.selection, request)
-
-    @staticmethod
-    def environment(selection: Selection, shown: Sequence[ShownRun], troubles: list[str]) -> Any:
-        """The table of environments."""
-        return drawn(lambda: run_tables.environment_table(shown, only_differences=selection.differences), troubles)
+        return make(name, shelf, []), link_of(shelf.selection, request)
 
     # --- runs from elsewhere
 
@@ -119,9 +122,12 @@ class RunsPage:
         yield from self.choose(replace(wanted, runs=(*wanted.runs, made.value)), uploads, request, beside)
 
     def keep(self, wanted: Selection, uploads: list[Upload], request: Any) -> Iterator[list[Any]]:
-        """Store the uploads as they are; one whose name is taken is not stored."""
+        """Store the chosen uploads as they are; one whose name is taken is not stored."""
         told, left, names = [], [], {}
         for upload in uploads:
+            if upload.value not in wanted.runs:
+                left.append(upload)
+                continue
             try:
                 path = write_run(upload.run, runs_dir())
                 told.append(f"Stored as {said(path.name, 140)}.")
@@ -139,12 +145,12 @@ class RunsPage:
         troubles: list[str] = []
         try:
             shelf = take_from_shelf(self.views, wanted, uploads)
+            tables = (*_TABLES, "environment") if run_export.TABLES in kinds else ()
+            figures = HEADINGS if run_export.FIGURES in kinds else ()
             what = run_export.Contents(
                 shelf.there.chosen,
-                _tables(shelf, troubles) if run_export.TABLES in kinds else {},
-                {HEADINGS[name]: figure for name, figure in figures(shelf, troubles).items() if figure is not None}
-                if run_export.FIGURES in kinds
-                else {},
+                _whole({name: make(name, shelf, troubles, ids=True) for name in tables}),
+                _whole({HEADINGS[name]: make(name, shelf, troubles) for name in figures}),
                 link_of(shelf.selection, request),
             )
             paths = run_export.write(kinds, what, self.context.new_folder())
@@ -158,42 +164,40 @@ def in_order(changes: dict[str, Any]) -> list[Any]:
     return [changes.get(name, gr.skip()) for name in OUTPUTS]
 
 
-def drawn(make: Callable[[], Any], troubles: list[str]) -> Any:
-    """What `make` makes; None, and a word in `troubles`, where it fails: figures that nobody thought of must not take the rest of the page away."""
+_FIGURES: dict[str, Callable[[Shelf], Any]] = {
+    "forest": lambda shelf: run_plots.forest(shelf.shown),
+    "distributions": lambda shelf: run_plots.distributions(shelf.shown, shelf.selection.kind),
+    "stages": lambda shelf: run_plots.stages(shelf.shown),
+    "lengths": lambda shelf: run_plots.lengths(shelf.shown),
+    "timeline": lambda shelf: run_plots.timeline(shelf.shown),
+    "memory": lambda shelf: run_plots.memory(shelf.shown),
+    "first_calls": lambda shelf: run_plots.first_calls(shelf.shown),
+}
+_TABLES: dict[str, Callable[..., Any]] = {
+    "pairs": run_tables.pair_table,
+    "percentiles": run_tables.percentile_table,
+    "fits": run_tables.fit_table,
+    "first-calls": run_tables.first_call_table,
+}
+
+
+def make(name: str, shelf: Shelf, troubles: list[str], *, ids: bool = False) -> Any:
+    """One part of the page; None, and a word in `troubles`, where it fails: a run that nobody thought of must not take the rest of the page away.
+
+    With `ids` a table names runs as other programs want them.
+    """
     try:
-        return make()
+        if name == "environment":
+            return run_tables.environment_table(shelf.shown, only_differences=shelf.selection.differences, ids=ids)
+        return _TABLES[name](shelf.shown, ids=ids) if name in _TABLES else _FIGURES[name](shelf)
     except Exception as error:
         _log.exception("a part of the Runs page failed")
-        troubles.append(f"A part of the page could not be made ({type(error).__name__}).")
+        troubles.append(f"{HEADINGS.get(name, name)}: could not be made ({type(error).__name__}).")
         return None
 
 
-def figures(shelf: Shelf, troubles: list[str]) -> dict[str, Any]:
-    """All figures by name; None where one fails."""
-    shown = shelf.shown
-    makers: dict[str, Callable[[], Any]] = {
-        "forest": lambda: run_plots.forest(shown),
-        "distributions": lambda: run_plots.distributions(shown, shelf.selection.kind),
-        "stages": lambda: run_plots.stages(shown),
-        "lengths": lambda: run_plots.lengths(shown),
-        "timeline": lambda: run_plots.timeline(shown),
-        "memory": lambda: run_plots.memory(shown),
-        "first_calls": lambda: run_plots.first_calls(shown),
-    }
-    return {name: drawn(make, troubles) for name, make in makers.items()}
-
-
-def _tables(shelf: Shelf, troubles: list[str]) -> dict[str, Any]:
-    shown = shelf.shown
-    makers: dict[str, Callable[[], Any]] = {
-        "pairs": lambda: run_tables.pair_table(shown),
-        "percentiles": lambda: run_tables.percentile_table(shown),
-        "fits": lambda: run_tables.fit_table(shown),
-        "first-calls": lambda: run_tables.first_call_table(shown),
-        "environment": lambda: run_tables.environment_table(shown),
-    }
-    made = {name: drawn(make, troubles) for name, make in makers.items()}
-    return {name: table for name, table in made.items() if table is not None}
+def _whole(parts: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def _controls(there: Resolved) -> dict[str, Any]:
@@ -208,22 +212,30 @@ def _controls(there: Resolved) -> dict[str, Any]:
         "runs": gr.update(choices=[(offer.label, offer.value) for offer in there.offered], value=list(chosen.runs)),
         "reference": gr.update(choices=references, value=chosen.reference),
         "kind": chosen.kind,
-        "differences": chosen.differences,
+        "differences": gr.update(value=chosen.differences, visible=len(chosen.runs) > 1),
+        "tab": chosen.tab,
     }
 
 
 def _words(shelf: Shelf, troubles: Sequence[str] = ()) -> str:
     listing, shown = shelf.listing, shelf.shown
     remarks = _remarks([*shelf.there.remarks, *shelf.troubles, *troubles])
-    skipped = [f"- {said(item.path.name)}: {said(item.reason, 200)}" for item in listing.skipped[:5]]
+    skipped = [f"- {said(item.path.name)} {said(item.reason, 200)}" for item in listing.skipped[:5]]
     if skipped:
         more = len(listing.skipped) - len(skipped)
         skipped = ["\n\n**Files that were skipped:**\n", *skipped, *([f"- and {more} more"] if more else [])]
     if not shown:
         empty = not listing.runs and not shelf.there.chosen
         return (EMPTY if empty else "**No run is shown.**") + remarks + "\n".join(skipped)
-    lines = [words for run in shown if (words := drawn(partial(run_tables.words, run), []))]
-    return f"**{len(shown)} shown, {len(listing.runs)} stored.**\n\n" + "\n".join(lines) + remarks + "\n".join(skipped)
+    return "\n".join(map(_words_of, shown)) + remarks + "\n".join(skipped)
+
+
+def _words_of(run: ShownRun) -> str:
+    try:
+        return run_tables.words(run)
+    except Exception as error:
+        _log.exception("a run cannot be put into words")
+        return f"- **{said(run.title)}** could not be put into words ({type(error).__name__})."
 
 
 def _remarks(remarks: Sequence[str]) -> str:

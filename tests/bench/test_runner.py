@@ -67,7 +67,8 @@ def test_a_process_is_started_alone_for_an_honest_cold_start_and_then_all_arms_a
     look = Analysis(run)
     assert look.started_alike("optimized", "baseline")
     assert look.first_calls()[0].together == 1
-    uneven = run.model_copy(update={"starts": [run.starts[1].model_copy(update={"together": 1}), *run.starts[2:]]})
+    starts = [start.model_copy(update={"together": 1}) if start.arms == [0] else start for start in run.starts]
+    uneven = run.model_copy(update={"starts": starts})
     assert not Analysis(uneven).started_alike("optimized", "baseline")
     assert Analysis(uneven).started_alike("optimized", "baseline (A/A)")
 
