@@ -49,8 +49,6 @@ def read_upload(path: Path, name: str) -> Upload:
     except OSError as error:
         raise LabError(f"{name} cannot be read: {error.strerror or error}.") from None
     run = parse_run(data, name)
-    if run.created.tzinfo is None:  # it could not be put in order with others
-        raise LabError(f"{name} does not say in which time zone it was made.")
     try:
         View(run)
     except CannotShow as error:

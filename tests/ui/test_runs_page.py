@@ -436,7 +436,7 @@ def test_keeping_nothing_says_so(stored, page):
         (b"{}", "no run of this lab"),
         (json.dumps({"version": VERSION + 7}).encode(), "made by a newer lab"),
         (json.dumps({"version": VERSION, "id": HOSTILE}).encode(), "is damaged"),
-        (RUN.model_dump_json().replace('"+00:00"', '""').replace("Z", "").encode(), "time zone"),
+        (RUN.model_dump_json().replace('"+00:00"', '""').replace("Z", "").encode(), "timezone"),
     ],
 )
 def test_a_file_that_is_no_run_is_refused_in_plain_words(stored, page, upload, content, message):
