@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
 
-def write_whole(target: Path, data: bytes, unfinished: Path | None = None, *, new: bool = False) -> None:
+def write_whole(target: Path, data: bytes, unfinished: Path | None = None, *, new: bool = False, mode: int = 0o600) -> None:
     """Write `data` under another name in `unfinished` (the target's own folder by default), fsync it, and rename it onto `target`.
 
     With `new` a target that is there already is left alone, and `FileExistsError` raised, also where two write it at once.
+
+    `mode` is what the process's umask takes its bits from; by default the file is this user's alone.
 
     Both have to be on one file system. The folder is not fsynced: call `sync_folder` where the name has to survive too. Raises `OSError`, and leaves
     nothing behind then.
     """
     folder = unfinished or target.parent
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+    name = folder / f".unfinished-{secrets.token_hex(8)}"
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -25,12 +28,12 @@ def write_whole(target: Path, data: bytes, unfinished: Path | None = None, *, ne
             os.fsync(file.fileno())
         if new:
             target.hardlink_to(name)
-            Path(name).unlink()
+            name.unlink()
         else:
-            Path(name).replace(target)
+            name.replace(target)
     except BaseException:
         with suppress(OSError):
-            Path(name).unlink()
+            name.unlink()
         raise
 
 

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from lab import blob_files
+from lab import blob_files, durable
 from lab.errors import LabError
 from lab.migrations.tables import blobs, metadata
 from lab.store import NewerDatabaseError, NotFound, Store, StoreError
@@ -394,7 +394,7 @@ def test_a_full_disk_leaves_no_partial_file_and_no_row(store: Store) -> None:
 
 
 def test_a_failed_fsync_counts_as_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blob_files.os, "fsync", refuse)
+    monkeypatch.setattr(durable.os, "fsync", refuse)
     with pytest.raises(StoreError, match="could not be written"):
         store.save_comparison(facts_for(1), [b"clip"])
     monkeypatch.undo()
@@ -407,7 +407,7 @@ def test_a_blob_is_durable_before_its_row_exists(store: Store, monkeypatch: pyte
     events: list[str] = []
     fsync, replace, insert = os.fsync, Path.replace, store._insert_blob
     monkeypatch.setattr(
-        blob_files.os, "fsync", lambda fd: (events.append("folder" if Path(f"/proc/self/fd/{fd}").is_dir() else "file"), fsync(fd))[1]
+        durable.os, "fsync", lambda fd: (events.append("folder" if Path(f"/proc/self/fd/{fd}").is_dir() else "file"), fsync(fd))[1]
     )
     monkeypatch.setattr(Path, "replace", lambda self, to: (events.append("rename"), replace(self, to))[1])
     monkeypatch.setattr(store, "_insert_blob", lambda *a: (events.append("row"), insert(*a))[1])

@@ -143,6 +143,8 @@ class BlockRunner:
             yield from self._cold_start()
         if self._launch is None or block.launch > self._launch:  # in a cluster blocks may come out of order: never go back
             self.pool.stop_workers()
+            if self._pin:
+                self._pin.release()  # new processes start on all cores, in this launch as in the first
             self._launch = block.launch
             self._dead.clear()
             order = list(range(len(self.job.plan.arms)))

@@ -43,6 +43,15 @@ def test_a_run_is_written_whole_and_found_again(run, tmp_path):
     assert [head.id for head in list_runs(path.parent).runs] == [run.id]
 
 
+def test_runs_are_for_everybody_whom_the_umask_lets_read(run, tmp_path):
+    before = os.umask(0o027)
+    try:
+        path = write_run(run, tmp_path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_thousand_samples_take_less_than_half_a_megabyte():
     made = synthetic_run("baseline,fp16-vocoder,no-empty-cache,rms-cache,optimized", "short,medium,long", 28)
     assert len(made.samples) > 1000
@@ -149,6 +158,15 @@ def test_an_unknown_newer_version_is_refused_clearly(run):
     newer = damaged(run, lambda d: d.update(version=record.VERSION + 1, new_field=1))
     with pytest.raises(RunFileError, match=r"made by a newer lab.*Update the lab"):
         parse_run(newer, "it.json")
+
+
+def test_a_run_of_the_first_version_is_read_and_says_nothing_of_cores():
+    path = run_files.RUNS_DIR / "20261125T070033Z-nvidia-h100-80gb-hbm3-random-3048.json"
+    assert json.loads(path.read_bytes())["version"] == 1
+    read = read_run(path)
+    assert read.version == record.VERSION
+    assert len(read.samples) > 500
+    assert {block.core for block in read.blocks} == {None}
 
 
 @pytest.mark.parametrize("version", [None, "2", [1]])

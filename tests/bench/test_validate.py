@@ -1,13 +1,8 @@
-"""The checks over engines without a model, which have no proofs; and over the real ones with the demo weights."""
-
-import pytest
+"""The checks over engines without a model, which have no proofs; `tests/engine/test_real_engine.py` has those over real ones."""
 
 from lab.bench.validate import Validation, target_lines
 from lab.config import parse
-from lab.engine.device import probe
-from lab.engine.pool import EnginePool
 from lab.engine.process import Cancel, ignore_progress
-from lab.engine.weights import resolve
 from lab.voices import default_voice
 from tests.runs import synthetic_run
 
@@ -38,24 +33,6 @@ def test_an_engine_that_fails_is_a_line_and_the_other_checks_go_on(tmp_path, mon
         found = lines(pool)
     assert {line.state for line in found.values()} == {"fail", "not applicable here"}
     assert all("That cannot be said" in line.figure for line in found.values() if line.state == "fail")
-
-
-@pytest.mark.engine
-def test_with_the_real_engine_everything_that_a_processor_can_show_holds():
-    with EnginePool(resolve("demo"), probe("cpu"), max_workers=8) as pool:
-        validation = Validation(pool, default_voice("demo"), parse("optimized:nfe=4"), Cancel(), ignore_progress)
-        checks = (
-            validation._engaged,
-            validation._model_dtype,
-            validation._vocoder_dtype,
-            validation._empty_cache,
-            validation._reference_cache,
-        )
-        found = {line.check: line for check in (*checks, validation._correct) for line in check()}
-    assert {line.state for line in found.values()} == {"pass", "not applicable here"}
-    assert "baseline +13.9" in found["optimized:nfe=4: a cached reference keeps its level"].figure
-    assert found["optimized:nfe=4: the sound is that of golden at NFE 4"].figure == "identical samples"
-    assert found["optimized:nfe=4: FP16 in the sampler"].state == "not applicable here"
 
 
 def targets(**settings):

@@ -14,13 +14,14 @@ import pytest
 import yaml
 
 from lab import voices
+from lab.bench.validate import Validation
 from lab.compare import compare
 from lab.config import REGISTRY, parse, parse_list
 from lab.engine.clip import Clip, RenderRequest
 from lab.engine.device import probe
 from lab.engine.patching import build_overlay
 from lab.engine.pool import EnginePool
-from lab.engine.process import EngineError, WorkerDied
+from lab.engine.process import Cancel, EngineError, WorkerDied, ignore_progress
 from lab.engine.weights import DEMO_DIR, resolve
 from tests.fakes import wait_until
 
@@ -158,6 +159,25 @@ def test_compile_compiles_graphs_and_keeps_the_sound(small):
 def test_the_vocoder_runs_in_the_dtype_that_the_configuration_names(overlays_and_clips):
     ran = {clip.config.name: clip.result.engagement.dtypes["vocoder backbone"] for clip in overlays_and_clips["A short text."]}
     assert (ran["vocoder-fp32"], ran["vocoder-fp16"], ran["vocoder-bf16"]) == ("float32", "float16", "bfloat16")
+
+
+def test_everything_that_a_processor_can_show_of_the_optimised_configuration_is_on(small, overlays_and_clips):
+    config = parse("optimized:nfe=2")
+    validation = Validation(small, voices.default_voice("demo"), config, Cancel(), ignore_progress)
+    checks = (
+        validation._engaged,
+        validation._model_dtype,
+        validation._vocoder_dtype,
+        validation._empty_cache,
+        validation._reference_cache,
+        validation._correct,
+        validation._repeatable,
+    )
+    found = {line.check: line for check in checks for line in check()}
+    assert {line.state for line in found.values()} == {"pass", "not applicable here"}
+    assert "baseline +13.9" in found["optimized:nfe=2: a cached reference keeps its level"].figure
+    assert found["optimized:nfe=2: the sound is that of golden at NFE 2"].figure == "identical samples"
+    assert found["optimized:nfe=2: FP16 in the sampler"].state == "not applicable here"
 
 
 def test_a_repeated_request_gives_the_same_samples_and_another_seed_does_not(demo):
