@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import sys
 import types
@@ -14,6 +15,7 @@ def prepare_imports() -> None:
 
     `f5_tts.model` imports its Trainer, and with it wandb and datasets: seconds of start-up, and absent on many GPU machines. torchaudio's Linux
     wheel links CUDA libraries, so with a CPU build of torch its native extension cannot be loaded; what the lab uses of it is plain PyTorch.
+    transformers is there for Whisper alone, and is two fifths of the time that the imports take: it is loaded when it is first used.
     """
     for name in ("wandb", "datasets"):
         stub: Any = types.ModuleType(name)
@@ -21,6 +23,7 @@ def prepare_imports() -> None:
         stub.Dataset = object
         stub.load_from_disk = None
         sys.modules.setdefault(name, stub)
+    sys.modules.setdefault("transformers", _Transformers("transformers"))
     import torch
 
     if torch.version.cuda is None and torch.version.hip is None:
@@ -31,3 +34,21 @@ def prepare_imports() -> None:
         sys.modules.setdefault("torchaudio._extension", extension)
     # pydub looks for ffmpeg when it is imported; the lab gives it WAV files only, which it reads by itself
     warnings.filterwarnings("ignore", message="Couldn't find ffmpeg")
+
+
+class _Transformers(types.ModuleType):
+    """Stands in for transformers while `utils_infer` imports `pipeline` from it, and makes way for the real package at the first use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._real(), name)
+
+    def pipeline(self, *arguments: Any, **settings: Any) -> Any:
+        """Call `transformers.pipeline`."""
+        return self._real().pipeline(*arguments, **settings)
+
+    def _real(self) -> Any:
+        if sys.modules.get("transformers") is self:
+            del sys.modules["transformers"]
+        return importlib.import_module("transformers")

@@ -180,9 +180,9 @@ def test_everything_that_a_processor_can_show_of_the_optimised_configuration_is_
     assert found["optimized:nfe=2: FP16 in the sampler"].state == "not applicable here"
 
 
-def test_a_repeated_request_gives_the_same_samples_and_another_seed_does_not(demo):
+def test_a_repeated_request_gives_the_same_samples_and_another_seed_does_not(small):
     config = parse("upstream-nfe4")
-    first, again, other = (demo.render(config, utterance(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (small.render(config, utterance(seed=seed)) for seed in (1, 1, 2))
     assert first.result.audio_sha256 == again.result.audio_sha256
     assert first.result.mel_sha256 == again.result.mel_sha256
     assert first.result.noise_sha256 != other.result.noise_sha256
@@ -279,9 +279,9 @@ EnginePool(resolve({small_weights!r}), probe("cpu")).render(parse("upstream:nfe=
     assert wait_until(lambda: list(tmp_path.iterdir()) == [], 60)
 
 
-def test_requests_from_many_threads_come_out_whole(demo):
+def test_requests_from_many_threads_come_out_whole(small):
     with ThreadPoolExecutor(4) as threads:
-        clips = list(threads.map(lambda seed: demo.render(parse("upstream-nfe4"), utterance("Hi there.", seed=seed % 2)), range(6)))
+        clips = list(threads.map(lambda seed: small.render(parse("upstream-nfe4"), utterance("Hi there.", seed=seed % 2)), range(6)))
     assert len({clip.result.audio_sha256 for clip in clips}) == 2
 
 
