@@ -78,6 +78,9 @@ def test_a_run_that_started_its_reference_otherwise_decides_no_pair_with_it():
     look = Analysis(run.model_copy(update={"starts": starts}))
     assert verdicts(look)["fp16-vocoder"] is None
     assert "started otherwise" in remark(look)
+    page = status_markdown([look])
+    assert "| decides nothing |" in page
+    assert "| faster by" not in page
 
 
 def test_equal_samples_are_seen_by_their_hashes():
