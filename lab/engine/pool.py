@@ -11,17 +11,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from lab.config import EngineConfig
 from lab.engine.clip import Clip, RenderRequest, RenderResult
-from lab.engine.device import Device, fitness, lock_name
-from lab.engine.patching import Overlay, PatchError, build_overlay, cache_dir
+from lab.engine.device import Device, fitness
+from lab.engine.device_lock import DeviceLock
+from lab.engine.patching import Overlay, PatchError, build_overlay
 from lab.engine.process import Cancel, Cancelled, EngineError, Progress, WorkerProcess, ignore_progress
 from lab.engine.weights import Weights
 
@@ -76,14 +75,7 @@ class EnginePool:
         self._command = tuple(command)
         self._workers: dict[str, WorkerProcess] = {}
         self._guard = threading.Lock()  # of the dictionary; never held while waiting
-        self._device_lock = threading.Lock()
-        locks = cache_dir()
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EngineError(f"The cache folder {locks} cannot be made ({error.strerror}). Set LAB_CACHE_DIR to one that can.") from None
-        # thread_local=False: the lock belongs to this object, and any thread of the server may release it
-        self._machine_lock = FileLock(locks / f"device-{lock_name(device)}.lock", thread_local=False)
+        self._device_lock = DeviceLock(device)
         self._closed = False
 
     def key(self, config: EngineConfig, instance: int = 0) -> str:
@@ -173,34 +165,8 @@ class EnginePool:
                         worker.kill()
         return failed
 
-    @contextlib.contextmanager
-    def _on_device(self, cancel: Cancel, progress: Progress) -> Iterator[None]:
-        """Hold the device: among the threads of this process, then among all processes of this machine."""
-        waited = False
-        while not self._device_lock.acquire(timeout=0.1):
-            self._wait_once(cancel, progress, waited)
-            waited = True
-        try:
-            while True:
-                try:
-                    self._machine_lock.acquire(timeout=0.1, poll_interval=0.05)
-                    break
-                except Timeout:
-                    self._wait_once(cancel, progress, waited)
-                    waited = True
-            try:
-                cancel.check()
-                yield
-            finally:
-                self._machine_lock.release()
-        finally:
-            self._device_lock.release()
-
-    def _wait_once(self, cancel: Cancel, progress: Progress, waited: bool) -> None:
-        cancel.check()
-        self._refuse_if_closed()
-        if not waited:
-            progress("waiting for another job on this device", 0, 0)
+    def _on_device(self, cancel: Cancel, progress: Progress) -> contextlib.AbstractContextManager[None]:
+        return self._device_lock.hold(cancel, progress, self._refuse_if_closed)
 
     def _begin(self, config: EngineConfig, instance: int) -> WorkerProcess:
         """The living worker for `config`, or a new one that has been told what to be."""
