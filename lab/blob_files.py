@@ -109,7 +109,7 @@ class BlobFiles:
 
     def _replace(self, target: Path, data: bytes) -> None:
         self._unfinished.mkdir(exist_ok=True)
-        write_whole(target, data, self._unfinished)
+        write_whole(target, data, self._unfinished, mode=0o600)
 
 
 def _holds(path: Path, data: bytes) -> bool:

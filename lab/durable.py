@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def write_whole(target: Path, data: bytes, unfinished: Path | None = None, *, new: bool = False, mode: int = 0o600) -> None:
+def write_whole(target: Path, data: bytes, unfinished: Path | None = None, *, new: bool = False, mode: int = 0o666) -> None:
     """Write `data` under another name in `unfinished` (the target's own folder by default), fsync it, and rename it onto `target`.
 
     With `new` a target that is there already is left alone, and `FileExistsError` raised, also where two write it at once.
 
-    `mode` is what the process's umask takes its bits from; by default the file is this user's alone.
+    `mode` is what the process's umask takes its bits from; 0o600 makes the file this user's alone.
 
     Both have to be on one file system. The folder is not fsynced: call `sync_folder` where the name has to survive too. Raises `OSError`, and leaves
     nothing behind then.

@@ -393,6 +393,12 @@ def test_a_full_disk_leaves_no_partial_file_and_no_row(store: Store) -> None:
     assert store.get_blob(store.put_blob(bytes(1_000_000))) == bytes(1_000_000)
 
 
+def test_a_blob_is_this_users_alone(store: Store) -> None:
+    """It may be a person's voice."""
+    sha256 = store.put_blob(b"private")
+    assert store._files.path(sha256).stat().st_mode & 0o077 == 0
+
+
 def test_a_failed_fsync_counts_as_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable.os, "fsync", refuse)
     with pytest.raises(StoreError, match="could not be written"):

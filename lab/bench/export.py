@@ -43,5 +43,5 @@ def write_samples(runs: Sequence[Run], out: Path) -> int:
     if not runs:
         raise LabError("There is no run to export.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, maker(runs), mode=0o666)
+    write_whole(out, maker(runs))
     return sum(len(run.samples) for run in runs)

@@ -85,7 +85,7 @@ def write_run(run: Run, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run.id}.json"
     try:
-        write_whole(path, _as_bytes(run), new=True, mode=0o666)
+        write_whole(path, _as_bytes(run), new=True)
     except FileExistsError:
         raise RunFileError(f"{path} is there already, and a run is never overwritten. Choose another folder.") from None
     sync_folder(folder)
@@ -96,7 +96,7 @@ def write_run(run: Run, folder: Path) -> Path:
 def write_partial(run: Run, folder: Path) -> None:
     """Keep what there is of a run that is going on; the file becomes a run if it is renamed to end in .json."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{run.id}{PARTIAL}", _as_bytes(run), mode=0o666)
+    write_whole(folder / f"{run.id}{PARTIAL}", _as_bytes(run))
 
 
 def _as_bytes(run: Run) -> bytes:

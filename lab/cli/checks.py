@@ -198,7 +198,7 @@ def report_command(
         current = out.read_text(encoding="utf-8") if out.is_file() else ""
         if not check:
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out, text.encode(), mode=0o666)
+            write_whole(out, text.encode())
             console.print(f"Written to {out}", markup=False, soft_wrap=True)
         elif current != text:
             errors.print(f"{out} is not up to date: run `python -m lab report`.", markup=False, style="red", soft_wrap=True)
