@@ -67,7 +67,7 @@ QUOTED = (
 def remark(analysis: Analysis) -> str:
     """What of a run decides nothing, and why; empty where all of it may."""
     aa = analysis.aa()
-    if aa is not None and aa.ratio.verdict in ("faster", "slower"):
+    if aa is not None and aa.ratio.differs:
         return "its pairs decide nothing: the A/A arm differs from itself"
     if any(not analysis.started_alike(label, analysis.reference) for label in analysis.labels):
         return "pairs with the reference decide nothing: it was started otherwise than the other configurations"
@@ -80,7 +80,7 @@ def _having(analyses: Sequence[Analysis], *configs: str) -> list[Analysis]:
 
 def _comparing(analyses: Sequence[Analysis], a: str, b: str) -> list[Analysis]:
     """The runs that can compare two configurations: the A/A arm does not differ from itself, and the two were started alike."""
-    clean = [look for look in analyses if (aa := look.aa()) is None or aa.ratio.verdict not in ("faster", "slower")]
+    clean = [look for look in analyses if (aa := look.aa()) is None or not aa.ratio.differs]
     return [look for look in _having(clean, a, b) if look.started_alike(a, b)]
 
 

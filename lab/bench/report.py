@@ -156,13 +156,14 @@ def _pairs_tables(analyses: Sequence[Analysis]) -> list[str]:
             f"| configuration | median RTF | time against `{look.reference}` (95 %) | verdict |",
             "|---|---|---|---|",
         ]
+        said = remark(look)
         medians = {row.label: row.rtf.median.value for row in look.described()}
         lines += [
             f"| `{pair.a}` | {medians[pair.a]:.4f} | {ratio_words(pair.ratio)} | "
-            f"{'decides nothing' if remark(look) else verdict_words(pair.ratio, len(look.sets))} |"
+            f"{'decides nothing' if said else verdict_words(pair.ratio, len(look.sets))} |"
             for pair in pairs
         ]
-        if said := remark(look):
+        if said:
             lines.append(f"\n{said[0].upper()}{said[1:]}.")
     return lines
 

@@ -67,6 +67,11 @@ class Ratio:
         """Whether the verdict is one."""
         return self.verdict != "undecided"
 
+    @property
+    def differs(self) -> bool:
+        """Whether a is faster or slower than b."""
+        return self.verdict in ("faster", "slower")
+
 
 @dataclass(frozen=True)
 class Spread:

@@ -75,7 +75,7 @@ def ratio_words(ratio: Ratio) -> str:
 
 def verdict_words(ratio: Ratio, blocks_per_round: int = 1) -> str:
     """The verdict, and where there is none, how many more rounds it takes."""
-    if ratio.verdict in ("faster", "slower"):
+    if ratio.differs:
         return f"{ratio.verdict} by {abs(ratio.median - 1):.1%}"
     if ratio.verdict == "equivalent":
         return "equivalent within 2 %"

@@ -112,7 +112,7 @@ def print_run(run: Run, reference: str | None = None, *, whole: bool = False) ->
 def _print_notes(analysis: Analysis) -> None:
     """What a reader of the tables has to know."""
     aa = analysis.aa()
-    if aa and aa.ratio.verdict in ("faster", "slower"):
+    if aa and aa.ratio.differs:
         console.print(AA_FAILED, style="bold red", soft_wrap=True)
     elif said := remark(analysis):
         console.print(f"Of this run, {said}.", style="bold red", soft_wrap=True)

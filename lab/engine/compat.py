@@ -15,7 +15,7 @@ def prepare_imports() -> None:
 
     `f5_tts.model` imports its Trainer, and with it wandb and datasets: seconds of start-up, and absent on many GPU machines. torchaudio's Linux
     wheel links CUDA libraries, so with a CPU build of torch its native extension cannot be loaded; what the lab uses of it is plain PyTorch.
-    transformers is there for Whisper alone, and is two fifths of the time that the imports take: it is loaded when it is first used.
+    transformers is there for Whisper alone, and a fifth of the time that the imports take: it is loaded when it is first used.
     """
     for name in ("wandb", "datasets"):
         stub: Any = types.ModuleType(name)

@@ -108,7 +108,7 @@ def _pairs(stack: Stack, run: ShownRun, rows: Sequence[Sequence[Pair]], low: flo
 
 def _pair_note(pair: Pair) -> str:
     colour, _, glyph = VERDICT_MARKS[pair.ratio.verdict]
-    by = f" by {abs(pair.ratio.median - 1):.1%}" if pair.ratio.verdict in ("faster", "slower") else ""
+    by = f" by {abs(pair.ratio.median - 1):.1%}" if pair.ratio.differs else ""
     ratio = ratio_words(pair.ratio) if pair.ratio.high < math.inf else f"{pair.ratio.median:.3f} (too few blocks)"
     return f'<span style="color:{colour}">{glyph}</span> {pair.ratio.verdict}{by} · {ratio}'
 

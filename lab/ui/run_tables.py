@@ -40,7 +40,7 @@ def words(run: ShownRun) -> str:
     elif len(record.arms) > 1:
         parts.append("No configuration shown here has a block in common with the reference.")
     aa = view.aa()
-    if aa and aa.ratio.verdict in ("faster", "slower"):
+    if aa and aa.ratio.differs:
         parts.append(f"**{AA_FAILED}**")
     apart = [pair.a for pair in pairs if not view.started_alike(pair.a, pair.b)]
     if apart:
