@@ -60,8 +60,8 @@ def test_bench_writes_a_run_and_ends_with_one_json_document(cli, tmp_path, monke
     assert "p99" in result.stdout
 
 
-def test_rounds_are_spread_over_five_launches_unless_told_otherwise(cli):
-    assert read_run_of(cli("bench", "--configs", "baseline", "--texts", "short", "--rounds", 6, "--json")).plan.launches == 5
+def test_rounds_are_spread_over_six_launches_unless_told_otherwise(cli):
+    assert read_run_of(cli("bench", "--configs", "baseline", "--texts", "short", "--rounds", 7, "--json")).plan.launches == 6
     assert read_run_of(cli("bench", "--configs", "baseline", "--texts", "short", "--rounds", 2, "--json")).plan.launches == 2
 
 

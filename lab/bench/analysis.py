@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lab.bench import statistics
+from lab.bench import ratios, statistics
 from lab.bench.noise import Noise, look_at_noise
+from lab.bench.ratios import Ratio, Spread
 from lab.bench.record import THROTTLED, WARM_UP, Run
-from lab.bench.statistics import Line, Ratio, Spread, Summary
+from lab.bench.statistics import Line, Summary
 from lab.engine.clip import STAGES
 
 ALL_TEXTS = "all"
@@ -143,13 +144,10 @@ class Analysis:
         """The launch of each of `blocks`, named by device and number."""
         return [self._launch_of[block] for block in blocks]
 
-    def launch_table(self, texts: str = ALL_TEXTS) -> pd.DataFrame:
-        """Median log time of each arm in each launch, relative to its block: rows are launches, columns the arms that have samples."""
+    def common_blocks(self, texts: str = ALL_TEXTS) -> pd.DataFrame:
+        """Log times of the blocks that have every arm: rows are blocks, columns the arms that have samples."""
         table = self.blocks.dropna(axis=1, how="all").dropna()
-        if texts != ALL_TEXTS:
-            table = table[[self._set_of[block] == texts for block in table.index]]
-        relative = table.sub(table.mean(axis=1), axis=0)
-        return relative.groupby(self.launches(relative.index)).median()
+        return table if texts == ALL_TEXTS else table[[self._set_of[block] == texts for block in table.index]]
 
     def started_alike(self, a: str, b: str) -> bool:
         """Whether the processes of two arms were started in company of equally many others, in every launch.
@@ -163,8 +161,8 @@ class Analysis:
         return all(mine[launch] == theirs[launch] for launch in mine.keys() & theirs.keys())
 
     def _spread(self, texts: str) -> Spread | None:
-        table = self.launch_table(texts)
-        return statistics.launch_spread(table.to_numpy()) if len(table) else None
+        table = self.common_blocks(texts)
+        return ratios.launch_spread(table.to_numpy(), self.launches(table.index)) if len(table) else None
 
     @property
     def sets(self) -> list[str]:
@@ -173,10 +171,10 @@ class Analysis:
 
     def pair(self, a: str, b: str, texts: str = ALL_TEXTS) -> Pair | None:
         """Compare two arms; None where they have no block in common."""
-        ratios = self.log_ratios(a, b, texts)
-        if not len(ratios):
+        found = self.log_ratios(a, b, texts)
+        if not len(found):
             return None
-        return Pair(a, b, texts, statistics.paired_ratio(ratios, self.launches(ratios.index), self._spread(texts)))
+        return Pair(a, b, texts, ratios.paired_ratio(found, self.launches(found.index), self._spread(texts)))
 
     def pairs(self, reference: str | None = None, texts: str = ALL_TEXTS) -> list[Pair]:
         """Every arm but the A/A arm against `reference` (by default the first), in the run's order."""
@@ -196,11 +194,11 @@ class Analysis:
     @cached_property
     def noise(self) -> Noise | None:
         """What a run of this kind can see, from its A/A arm; None with fewer than two blocks."""
-        ratios = self.log_ratios(self.twin, self.reference) if self.twin else pd.Series(dtype=float)
-        if len(ratios) < 2:
+        found = self.log_ratios(self.twin, self.reference) if self.twin else pd.Series(dtype=float)
+        if len(found) < 2:
             return None
-        arms = len(self.launch_table().columns)
-        return look_at_noise(ratios.to_numpy(), self.launches(ratios.index), self._spread(ALL_TEXTS), arms)
+        arms = len(self.common_blocks().columns)
+        return look_at_noise(found.to_numpy(), self.launches(found.index), self._spread(ALL_TEXTS), arms)
 
     def described(self, texts: str = ALL_TEXTS) -> list[Described]:
         """Every arm that has samples, described; `texts` may name one set."""

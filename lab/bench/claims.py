@@ -13,14 +13,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from lab.bench import statistics
+from lab.bench import ratios, statistics
 from lab.bench.analysis import Analysis
-from lab.bench.statistics import Estimate, Ratio
+from lab.bench.ratios import Ratio
+from lab.bench.statistics import Estimate
 
 Verdict = Literal["confirmed", "refuted", "undecided", "not measured here"]
 
 ESTIMATE = "iShowTTS, estimate of 2025-09-30"
 TARGET = "iShowTTS, target of 2025-09-30"
+HARNESS = "this lab"
 
 
 @dataclass(frozen=True)
@@ -42,26 +44,6 @@ class Claim:
     source: str
     expected: str
     decide: Callable[[Sequence[Analysis]], Finding | None]  # None: these runs have nothing to do with it
-
-
-@dataclass(frozen=True)
-class Quoted:
-    """A figure that others measured, repeated here and not checked."""
-
-    figure: str
-    conditions: str
-
-
-#: Figures of the original project, as its notes of 2025-09-30 give them; all from a Jetson AGX Orin (32 GB, PyTorch 2.5, clocks locked unless it says so).
-QUOTED = (
-    Quoted("RTF 1.32", "before any optimisation, NFE 32"),
-    Quoted("mean RTF 0.241 and 0.278", "NFE 8, two sessions of the same day, 3 calls each"),
-    Quoted("mean RTF 0.212", "NFE 7, 10 calls"),
-    Quoted("mean RTF 0.242, spread 26 %", "NFE 7, clocks not locked, first call left out"),
-    Quoted("mean RTF 0.169", "NFE 7; the state that the three patches were to improve"),
-    Quoted("mean RTF 0.143–0.157", "with the three patches: an estimate, not a measurement"),
-    Quoted("mean RTF 0.174, coefficient of variation 11.8 %", "measured later with the patches, NFE 7, 20 calls"),
-)
 
 
 def remark(analysis: Analysis) -> str:
@@ -91,17 +73,43 @@ def _judge(low: float, high: float, least: float) -> Verdict:
     return "refuted" if high < least else "undecided"
 
 
-def _over_launches(runs: Sequence[Analysis], a: str, b: str) -> Ratio | None:
-    """Time of a over time of b from the blocks of all `runs`, whose launches count as those of one run."""
-    parts = [look.log_ratios(a, b) for look in runs]
-    ratios = np.concatenate([*parts, np.empty(0)])
-    if not len(ratios):
+def _over_launches(pairs: Sequence[tuple[Analysis, str, str]], *, others: bool = True) -> Ratio | None:
+    """Time of a over time of b from the blocks of several runs, each with its names of the two, whose launches count as those of one run.
+
+    What processes differ by is taken from all arms that the runs have in common, or from the two alone where a and b are other configurations in each run.
+    """
+    parts = [look.log_ratios(a, b) for look, a, b in pairs]
+    found = np.concatenate([*parts, np.empty(0)])
+    if not len(found):
         return None
-    launches = [f"{index} {name}" for index, (look, part) in enumerate(zip(runs, parts, strict=True)) for name in look.launches(part.index)]
-    tables = [look.launch_table() for look in runs]
-    common = [label for label in tables[0].columns if all(label in table.columns for table in tables)]
-    spread = statistics.launch_spread(np.concatenate([table[common].to_numpy() for table in tables])) if len(common) > 1 else None
-    return statistics.paired_ratio(ratios, launches, spread)
+    tables = [look.common_blocks().rename(columns={a: 0, b: 1}) for look, a, b in pairs]
+    common = [label for label in tables[0].columns if label in (0, 1) or (others and all(label in table.columns for table in tables))]
+    table = np.concatenate([table[common].to_numpy() for table in tables])
+    spread = ratios.launch_spread(table, _launches(pairs, tables)) if len(common) > 1 else None
+    return ratios.paired_ratio(found, _launches(pairs, parts), spread)
+
+
+def _launches(pairs: Sequence[tuple[Analysis, str, str]], parts: Sequence[pd.Series | pd.DataFrame]) -> list[str]:
+    """The launch of each block of `parts`, one part a run, by names that differ from run to run."""
+    return [
+        f"{index} {name}" for index, ((look, *_), part) in enumerate(zip(pairs, parts, strict=True)) for name in look.launches(part.index)
+    ]
+
+
+def _against_itself(analyses: Sequence[Analysis]) -> Finding | None:
+    """The A/A arms of all runs together, also of those that differ from themselves: leaving these out would decide the matter beforehand."""
+    runs = [(look, twin, look.reference) for look in analyses if (twin := look.twin)]
+    ratio = _over_launches(runs, others=False)
+    if ratio is None:
+        return None
+    margin = 1 + ratios.EQUIVALENCE
+    inside, outside = ratio.verdict == "equivalent", ratio.high < 1 / margin or ratio.low > margin
+    said = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if np.isfinite(ratio.high) else f"{ratio.median:.3f}, too few blocks"
+    if ratio.differs:
+        said += ", differs from itself"
+    return Finding(
+        f"{said}; {ratio.launches} launches", "confirmed" if inside else "refuted" if outside else "undecided", ratio.blocks, len(runs)
+    )
 
 
 def _gain(a: str, b: str, least: float, most: float) -> Callable[[Sequence[Analysis]], Finding | None]:
@@ -109,7 +117,7 @@ def _gain(a: str, b: str, least: float, most: float) -> Callable[[Sequence[Analy
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
         runs = _comparing(analyses, a, b)
-        ratio = _over_launches(runs, a, b)
+        ratio = _over_launches([(look, a, b) for look in runs])
         if ratio is None:
             return None
         low, high = 1 - ratio.high, 1 - ratio.low
@@ -147,7 +155,7 @@ def _mean_rtf(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]], Fi
         mean_a, mean_b = values.mean(axis=0)
         each = means.groupby(level="launch").mean()
         if len(each) > 1:
-            half = statistics.launch_half_width(np.log(each[a] / each[b]).to_numpy(), None)
+            half = ratios.launch_half_width(np.log(each[a] / each[b]).to_numpy(), means.groupby(level="launch").size(), None)
             middle = float(np.log(mean_a / mean_b))
             bounds = np.array([min(bounds[0], middle - half), max(bounds[1], middle + half)])
         low, high = (1 - np.exp(bounds[::-1])).tolist()
@@ -217,7 +225,7 @@ def _times_faster(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]]
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
         runs = _comparing(analyses, a, b)
-        ratio = _over_launches(runs, b, a)
+        ratio = _over_launches([(look, b, a) for look in runs])
         if ratio is None:
             return None
         verdict = _judge(ratio.low, ratio.high, least) if np.isfinite(ratio.high) else "undecided"
@@ -246,6 +254,7 @@ def _same_audio(a: str, b: str) -> Callable[[Sequence[Analysis]], Finding | None
 
 
 CLAIMS = (
+    Claim("aa", "The reference takes as long as itself in another process (all A/A arms)", HARNESS, "within ±2 %", _against_itself),
     Claim(
         "fp16-vocoder",
         "FP16 through the vocoder saves 5–10 % of the time",

@@ -7,7 +7,6 @@ when it is stopped; putting the pieces together is `lab.bench.recorder`'s.
 from __future__ import annotations
 
 import dataclasses
-import random
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ import numpy as np
 
 from lab.bench.affinity import Pin, can_pin
 from lab.bench.environment import card_index, describe_machine
-from lab.bench.plan import Arm, Block, Plan
+from lab.bench.plan import Arm, Block, Plan, start_order
 from lab.bench.record import WARM_UP, MachineRecord
 from lab.bench.telemetry import Reading, Telemetry
 from lab.compare import make_request
@@ -147,8 +146,7 @@ class BlockRunner:
                 self._pin.release()  # new processes start on all cores, in this launch as in the first
             self._launch = block.launch
             self._dead.clear()
-            order = list(range(len(self.job.plan.arms)))
-            random.Random(f"{self.job.plan.seed} {block.launch}").shuffle(order)  # who starts first must not be who is the reference
+            order = start_order(self.job.plan, block.launch)
             yield from self._start(block.launch, order)
             yield from self._warm_up(order)
         if self._pin:

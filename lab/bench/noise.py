@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lab.bench.power import blocks_to_detect, detection_rate
-from lab.bench.statistics import Spread
+from lab.bench.ratios import Spread, launch_weights
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ def look_at_noise(ratios: NDArray[np.float64], launches: Sequence[str], spread: 
     `launches` (n,) says which set of processes measured each, `spread` how all arms vary from launch to launch.
     """
     series = pd.Series(ratios)
-    count = len(set(launches))
-    own = (series - series.groupby(list(launches)).transform("median")).to_numpy()
+    grouped = series.groupby(list(launches))
+    sizes = grouped.size().to_numpy()
+    count = len(sizes)
+    own = (series - grouped.transform("median")).to_numpy()
     inside = math.sqrt(float(np.sum(own**2)) / max(len(own) - count, 1))
     between = None
     if spread:
         # what the noise of blocks leaves in the median of a launch is no difference between processes
-        left = math.pi / 2 * (inside**2 / 2) / (len(own) / count)
+        left = math.pi / 2 * (inside**2 / 2) * float(launch_weights(sizes) @ (1 / sizes))
         between = math.sqrt(max(0.0, spread.mean_square - left))
     detected = detection_rate(own, 0.03, len(own), count, between or 0.0, arms)
     per_launch = max(1, round(len(own) / count)) if count > 1 else None

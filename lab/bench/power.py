@@ -1,6 +1,6 @@
 """How much a benchmark can see: the chance of finding a true difference in given noise, and how many blocks it takes.
 
-By simulation, with the very rule that decides in `lab.bench.statistics`.
+By simulation, with the very rule that decides in `lab.bench.ratios`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
-from lab.bench.statistics import CONFIDENCE, EQUIVALENCE, SEED, sign_rank
+from lab.bench.ratios import EQUIVALENCE, sign_rank
+from lab.bench.statistics import CONFIDENCE, SEED
 
 
 def detection_rate(

@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from lab.bench.analysis import Analysis
-from lab.bench.claims import CLAIMS, QUOTED, TARGET, Claim, Finding, remark
+from lab.bench.claims import CLAIMS, HARNESS, TARGET, Claim, Finding, remark
 from lab.bench.comparison import environment_rows
+from lab.bench.quoted import QUOTED
 from lab.bench.run_files import Skipped
 from lab.bench.tables import ratio_words, verdict_words
 
@@ -72,8 +73,10 @@ def status_markdown(analyses: Sequence[Analysis], skipped: Sequence[Skipped] = (
     rows = ledger(analyses)
     parts = [
         _INTRO,
-        "## Claims\n",
-        *_ledger_table([row for row in rows if row[0].source != TARGET]),
+        "## The harness itself\n",
+        *_ledger_table([row for row in rows if row[0].source == HARNESS]),
+        "\n## Claims\n",
+        *_ledger_table([row for row in rows if row[0].source not in (TARGET, HARNESS)]),
         "\n## Targets\n",
         *_ledger_table([row for row in rows if row[0].source == TARGET]),
         _ABOUT_TARGETS,

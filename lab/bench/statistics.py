@@ -1,29 +1,21 @@
-"""The statistics of a benchmark: pure functions over numbers, each with its source. Knows nothing about runs, configurations or plots.
+"""Descriptions of samples: pure functions over numbers, each with its source. Knows nothing about runs, configurations or plots.
 
-Times are compared as log-ratios of pairs, so that 2 % faster and 2 % slower are equally far from nothing. Samples of one block share what the machine
-did in that minute: intervals resample blocks, never samples.
+Samples of one block share what the machine did in that minute: intervals resample blocks, never samples. Pairs are compared in `lab.bench.ratios`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
-from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
-#: Two configurations are equivalent when the interval of their ratio lies within 1 / 1.02 to 1.02.
-EQUIVALENCE = 0.02
 RESAMPLES = 2000
 PERCENTILES = (90, 95, 99)
 SEED = 20250930  # of every bootstrap: the same run gives the same figures each time
 
-Verdict = Literal["faster", "slower", "equivalent", "undecided"]
 Floats = NDArray[np.float64]
 
 
@@ -51,139 +43,12 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Time of a over time of b, from paired blocks."""
-
-    median: float
-    low: float  # 0 and infinity where there are too few blocks for an interval
-    high: float
-    verdict: Verdict
-    blocks: int
-    more_blocks: int | None  # about how many more would decide; None where it is decided, or where nobody can say
-    launches: int = 1  # sets of processes that the blocks are spread over
-
-    @property
-    def decided(self) -> bool:
-        """Whether the verdict is one."""
-        return self.verdict != "undecided"
-
-    @property
-    def differs(self) -> bool:
-        """Whether a is faster or slower than b."""
-        return self.verdict in ("faster", "slower")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How the arms of a launch lie about their own means: what processes of one configuration differ by, with what is left of the noise of blocks."""
-
-    mean_square: float  # of log times
-    freedom: int
-
-
-@dataclass(frozen=True)
 class Line:
     """time = fixed + slope · length, by least squares."""
 
     fixed: Estimate  # milliseconds that an utterance costs whatever its length
     slope: Estimate  # milliseconds per second of generated audio
     r_squared: float
-
-
-def median_interval(values: ArrayLike) -> tuple[float, float]:
-    """The narrowest symmetric pair of order statistics that covers the median with at least 95 %, for any distribution (the sign test turned round).
-
-    Infinite for fewer than six values, which cannot give 95 %. A percentile bootstrap of the median is narrower and wrong: with 30 normal values its
-    interval misses the median in about 6 % of cases. Source: Conover, "Practical Nonparametric Statistics", 3rd edition 1999, section 3.2.
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    rank = sign_rank(len(ordered))
-    if not rank:
-        return -math.inf, math.inf
-    return float(ordered[rank - 1]), float(ordered[-rank])
-
-
-def sign_rank(n: int) -> int:
-    """The largest k with P(Binomial(n, 1/2) < k) ≤ 2.5 %: the interval reaches from the k-th smallest value to the k-th largest. 0: there is none."""
-    k = int(binom.ppf((1 - CONFIDENCE) / 2, n, 0.5))
-    while k and binom.cdf(k - 1, n, 0.5) > (1 - CONFIDENCE) / 2:
-        k -= 1
-    return k
-
-
-def verdict(low: float, high: float) -> Verdict:
-    """What an interval of the log-ratio says; equivalence comes first, because a difference too small to matter is none."""
-    margin = math.log1p(EQUIVALENCE)
-    if -margin <= low and high <= margin:
-        return "equivalent"
-    if high < 0:
-        return "faster"
-    return "slower" if low > 0 else "undecided"
-
-
-def launch_spread(table: ArrayLike) -> Spread | None:
-    """The residual mean square of `table` (launches, arms): log times, from which the means of launches and of arms are taken away.
-
-    None with one launch or one arm. It is what two processes of the same configuration differ by, estimated from all arms together. Source: the
-    randomised complete block design, Montgomery, "Design and Analysis of Experiments", 8th edition, section 4.1; that processes, not utterances, are
-    what has to be repeated is from Kalibera & Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013.
-    """
-    values = np.asarray(table, dtype=np.float64)
-    launches, arms = values.shape
-    if launches < 2 or arms < 2:
-        return None
-    residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
-    freedom = (launches - 1) * (arms - 1)
-    return Spread(float(np.sum(residual**2)) / freedom, freedom)
-
-
-def paired_ratio(log_ratios: ArrayLike, launches: ArrayLike | None = None, spread: Spread | None = None) -> Ratio:
-    """The median of the paired log-ratios (n,), one a block, time of a over time of b, as a ratio with its interval and verdict.
-
-    `launches` (n,) says which set of processes each block was measured by. With several of them the ratio is the mean of their medians, and the interval is
-    the wider of two: over blocks (`median_interval`), and over launches (Student's t with `spread`), because processes of one configuration can differ for
-    as long as they live. "faster" and "slower" speak of a. Raises `ValueError` without blocks.
-    """
-    values = np.asarray(log_ratios, dtype=np.float64)
-    if not values.size:
-        raise ValueError("there are no paired blocks")
-    low, high = median_interval(values)
-    middle, count = float(np.median(values)), 1
-    if launches is not None:
-        labels = np.asarray(launches)
-        medians = np.array([np.median(values[labels == label]) for label in np.unique(labels)])
-        count = len(medians)
-        if count > 1:
-            shift = float(medians.mean()) - middle
-            middle += shift
-            half = launch_half_width(medians, spread)
-            low, high = min(low + shift, middle - half), max(high + shift, middle + half)
-    said = verdict(low, high)
-    more = _more_blocks(len(values), middle, low, high) if said == "undecided" else None
-    return Ratio(math.exp(middle), math.exp(low), math.exp(high), said, len(values), more, count)
-
-
-def launch_half_width(medians: Floats, spread: Spread | None) -> float:
-    """Half of the 95 % interval of the mean of `medians` (launches,): with the spread of all arms where it is known, otherwise with their own."""
-    n = len(medians)
-    if spread is None:
-        spread = Spread(float(medians.var(ddof=1)) / 2, n - 1)
-    return float(student_t.ppf((1 + CONFIDENCE) / 2, spread.freedom)) * math.sqrt(2 * spread.mean_square / n)
-
-
-def _more_blocks(n: int, middle: float, low: float, high: float) -> int | None:
-    """How many more blocks decide, if the median stays where it is and the interval shrinks with the square root of their number."""
-    if math.isinf(high):
-        return max(6 - n, 1)  # six are the fewest that have an interval; then it can be said
-    half = (high - low) / 2
-    margin = math.log1p(EQUIVALENCE)
-    wanted = max(abs(middle), margin - abs(middle))  # narrower than one of the two: away from nothing, or inside the margin
-    if half <= 0:
-        return None
-    return max(1, math.ceil(n * (half / wanted) ** 2) - n)
-
-
-# --- bootstrap
 
 
 def _resampled_within(strata: ArrayLike, blocks: ArrayLike, rng: np.random.Generator) -> NDArray[np.intp]:

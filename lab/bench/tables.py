@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from lab.bench.analysis import ALL_TEXTS, Analysis, Described, Pair
-from lab.bench.statistics import PERCENTILES, Estimate, Ratio
+from lab.bench.ratios import Ratio
+from lab.bench.statistics import PERCENTILES, Estimate
 
 #: What the verdict of the A/A arm means for the others.
 AA_FAILED = "The A/A arm is not equivalent: the harness itself makes a difference here, and no other verdict of this run can be trusted."

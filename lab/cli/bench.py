@@ -114,7 +114,7 @@ def bench_command(
         typer.Option(
             "--launches",
             help="Spread the rounds over so many sets of fresh processes, because two processes of one configuration can differ for as long as they live"
-            " (default: 5, at most one a round).",
+            " (default: 6, at most one a round).",
         ),
     ] = None,
     weights: WeightsName = "auto",
@@ -169,7 +169,7 @@ def bench_command(
                 said,
                 rounds=rounds,
                 warmup=warmup,
-                launches=min(5, rounds) if launches is None else launches,
+                launches=min(6, rounds) if launches is None else launches,
                 concurrency=concurrency,
                 seed=seed,
             )

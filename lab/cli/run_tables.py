@@ -10,8 +10,9 @@ from rich.table import Table
 from lab.bench.analysis import Analysis, Pair
 from lab.bench.claims import remark
 from lab.bench.gate import GateResult
+from lab.bench.ratios import Verdict
 from lab.bench.record import Run
-from lab.bench.statistics import PERCENTILES, Verdict
+from lab.bench.statistics import PERCENTILES
 from lab.bench.tables import AA_FAILED, estimate_words, fit_rows, ratio_words, resolution_words, verdict_words
 from lab.cli.output import console
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from lab.bench.analysis import Pair
-from lab.bench.statistics import EQUIVALENCE, Verdict
+from lab.bench.ratios import EQUIVALENCE, Verdict
 from lab.bench.tables import ratio_words
 from lab.plot_stack import Stack
 from lab.plot_theme import TEXT, one_line, plain_label

@@ -10,7 +10,8 @@ import pandas as pd
 
 from lab.bench.analysis import ALL_TEXTS, Pair
 from lab.bench.comparison import environment_rows
-from lab.bench.statistics import PERCENTILES, Summary, Verdict
+from lab.bench.ratios import Verdict
+from lab.bench.statistics import PERCENTILES, Summary
 from lab.bench.tables import AA_FAILED, estimate_words, fit_rows, ratio_words, verdict_words
 from lab.plot_theme import one_line
 from lab.run_view import ShownRun

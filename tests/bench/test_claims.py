@@ -51,8 +51,8 @@ def test_targets_are_met_or_not_by_the_whole_interval():
 
 def test_claims_that_no_run_touches_are_not_measured_here():
     rows = ledger_documents([Analysis(synthetic_run("golden"))])
-    assert {row["claim"] for row in rows if row["verdict"] == "not measured here"} == {claim.id for claim in CLAIMS}
-    assert all(row["where"] is None for row in rows)
+    assert {row["claim"] for row in rows if row["verdict"] == "not measured here"} == {claim.id for claim in CLAIMS} - {"aa"}
+    assert all(row["where"] is None for row in rows if row["claim"] != "aa")
 
 
 def test_runs_of_one_machine_count_together_and_those_of_another_apart():
@@ -70,6 +70,23 @@ def test_a_run_whose_aa_arm_differs_from_itself_decides_no_pair():
     assert found["fp16-vocoder"] is None
     assert found["rtf-0.20"] == "confirmed"  # a level needs no pair
     assert "differs from itself" in remark(dirty)
+
+
+def test_the_harness_is_judged_by_all_aa_arms_together_also_of_runs_with_other_references():
+    clean = [measured(seed, rounds=60) for seed in (1, 2)]
+    other = Analysis(synthetic_run("golden,upstream", "medium", 60, launches=5))
+    finding = next(finding for claim, _, finding in ledger([*clean, other]) if claim.id == "aa")
+    assert (finding.verdict, finding.blocks, finding.runs) == ("confirmed", 180, 3)
+    assert finding.measured.endswith("15 launches")
+
+
+def test_an_aa_arm_that_differs_from_itself_is_not_left_out_where_the_harness_is_judged():
+    dirty = Analysis(synthetic_run(PATCHES, "medium", 30, times=BASE, aa_shift=0.1, launches=5))
+    finding = next(finding for claim, _, finding in ledger([dirty]) if claim.id == "aa")
+    assert finding.verdict == "refuted"
+    assert "differs from itself" in finding.measured
+    few = next(finding for claim, _, finding in ledger([measured(rounds=3, launches=1)]) if claim.id == "aa")
+    assert (few.verdict, few.measured.split(";")[0][-len("too few blocks") :]) == ("undecided", "too few blocks")
 
 
 def test_a_run_that_started_its_reference_otherwise_decides_no_pair_with_it():

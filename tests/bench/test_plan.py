@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.bench.plan import AA_SUFFIX, blocks, make_plan
+from lab.bench.plan import AA_SUFFIX, blocks, make_plan, start_order
 from lab.config import REGISTRY, parse_list
 from lab.errors import LabError
 from tests import runs
@@ -55,6 +55,20 @@ def test_launches_follow_one_another_and_share_the_rounds_evenly(plan):
     rounds = Counter({launch: len({block.round for block in blocks(plan) if block.launch == launch}) for launch in launches})
     assert len(rounds) == plan.launches
     assert max(rounds.values()) - min(rounds.values()) <= 1
+
+
+@given(plans)
+def test_over_two_launches_every_arm_is_started_as_early_as_any_other(plan):
+    for launch in range(0, 6, 2):
+        first, second = start_order(plan, launch), start_order(plan, launch + 1)
+        assert sorted(first) == list(range(len(plan.arms)))
+        assert {first.index(arm) + second.index(arm) for arm in first} == {len(first) - 1}
+
+
+def test_the_order_of_starts_is_random_from_one_pair_of_launches_to_the_next():
+    plan = runs.plan("baseline,fp16-vocoder,no-empty-cache,optimized")
+    assert len({tuple(start_order(plan, launch)) for launch in range(0, 12, 2)}) > 3
+    assert start_order(plan, 0) != start_order(runs.plan("baseline,fp16-vocoder,no-empty-cache,optimized", seed=2), 0)
 
 
 @given(plans)
