@@ -125,11 +125,20 @@ class Analysis:
         log = np.log(span.where(each.size() == burst)).groupby(level=["block", "label"], observed=True)
         return log.mean().where(log.count() == 2).unstack("label")
 
+    def processes(self, label: str, other: str) -> list[str]:
+        """The arms whose times stand for `label` when it is compared with `other`: of the reference both, unless they are compared with each other."""
+        return [label, self.twin] if label == self.reference and self.twin and other != self.twin else [label]
+
     def log_ratios(self, a: str, b: str, texts: str = ALL_TEXTS) -> pd.Series:
-        """Paired log-ratio of a over b for each block of `texts`, indexed by block."""
-        table = self.blocks
-        difference = (table[a] - table[b]).dropna()
+        """Paired log-ratio of a over b for each block of `texts`, indexed by block. The time of the reference is the mean of its two processes'."""
+        times = [self.blocks[self.processes(*names)].mean(axis=1) for names in ((a, b), (b, a))]
+        difference = (times[0] - times[1]).dropna()
         return difference if texts == ALL_TEXTS else difference[[self._set_of[block] == texts for block in difference.index]]
+
+    def units(self, a: str, b: str) -> float:
+        """Variance of a difference between a and b, in units of one process's: 2 for one against one, 1.5 for one against two."""
+        blocks = self.log_ratios(a, b).index
+        return sum(1 / float(self.blocks.loc[blocks, self.processes(*names)].count(axis=1).mean()) for names in ((a, b), (b, a)))
 
     @cached_property
     def _set_of(self) -> dict[int, str]:
@@ -156,9 +165,12 @@ class Analysis:
         they lived, also than one that does the same work: such a run can compare neither with the others.
         """
         last = {(start.device, start.launch, arm): start.together for start in self.run.starts for arm in start.arms}
-        first, second = self.labels.index(a), self.labels.index(b)
-        mine, theirs = ({key[:2]: count for key, count in last.items() if key[2] == arm} for arm in (first, second))
-        return all(mine[launch] == theirs[launch] for launch in mine.keys() & theirs.keys())
+        compared = {self.labels.index(label) for label in (*self.processes(a, b), *self.processes(b, a))}
+        together: dict[tuple[int, int], set[int]] = {}
+        for (device, launch, arm), count in last.items():
+            if arm in compared:
+                together.setdefault((device, launch), set()).add(count)
+        return all(len(counts) == 1 for counts in together.values())
 
     def _spread(self, texts: str) -> Spread | None:
         table = self.common_blocks(texts)
@@ -174,7 +186,7 @@ class Analysis:
         found = self.log_ratios(a, b, texts)
         if not len(found):
             return None
-        return Pair(a, b, texts, ratios.paired_ratio(found, self.launches(found.index), self._spread(texts)))
+        return Pair(a, b, texts, ratios.paired_ratio(found, self.launches(found.index), self._spread(texts), self.units(a, b)))
 
     def pairs(self, reference: str | None = None, texts: str = ALL_TEXTS) -> list[Pair]:
         """Every arm but the A/A arm against `reference` (by default the first), in the run's order."""

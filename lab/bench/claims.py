@@ -1,7 +1,7 @@
 """The claims that the lab was made to test, and what stored runs say about each.
 
 A claim is confirmed when the whole 95 % interval lies where the claim says, refuted when the whole interval lies outside, and undecided in between. A gain
-larger than claimed confirms the claim. Runs whose A/A arm is faster or slower than itself decide nothing.
+larger than claimed confirms the claim. What runs can be taken together for a pair is decided in `lab.bench.pooling`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 
 from lab.bench import ratios, statistics
 from lab.bench.analysis import Analysis
-from lab.bench.ratios import Ratio
+from lab.bench.pooling import comparing, having, pooled_aa, pooled_ratio
 from lab.bench.statistics import Estimate
 
 Verdict = Literal["confirmed", "refuted", "undecided", "not measured here"]
@@ -56,16 +56,6 @@ def remark(analysis: Analysis) -> str:
     return ""
 
 
-def _having(analyses: Sequence[Analysis], *configs: str) -> list[Analysis]:
-    return [look for look in analyses if set(configs) <= {arm.label for arm in look.run.arms}]
-
-
-def _comparing(analyses: Sequence[Analysis], a: str, b: str) -> list[Analysis]:
-    """The runs that can compare two configurations: the A/A arm does not differ from itself, and the two were started alike."""
-    clean = [look for look in analyses if (aa := look.aa()) is None or not aa.ratio.differs]
-    return [look for look in _having(clean, a, b) if look.started_alike(a, b)]
-
-
 def _judge(low: float, high: float, least: float) -> Verdict:
     """The verdict on "at least `least`" for an interval."""
     if low >= least:
@@ -73,42 +63,19 @@ def _judge(low: float, high: float, least: float) -> Verdict:
     return "refuted" if high < least else "undecided"
 
 
-def _over_launches(pairs: Sequence[tuple[Analysis, str, str]], *, others: bool = True) -> Ratio | None:
-    """Time of a over time of b from the blocks of several runs, each with its names of the two, whose launches count as those of one run.
-
-    What processes differ by is taken from all arms that the runs have in common, or from the two alone where a and b are other configurations in each run.
-    """
-    parts = [look.log_ratios(a, b) for look, a, b in pairs]
-    found = np.concatenate([*parts, np.empty(0)])
-    if not len(found):
-        return None
-    tables = [look.common_blocks().rename(columns={a: 0, b: 1}) for look, a, b in pairs]
-    common = [label for label in tables[0].columns if label in (0, 1) or (others and all(label in table.columns for table in tables))]
-    table = np.concatenate([table[common].to_numpy() for table in tables])
-    spread = ratios.launch_spread(table, _launches(pairs, tables)) if len(common) > 1 else None
-    return ratios.paired_ratio(found, _launches(pairs, parts), spread)
-
-
-def _launches(pairs: Sequence[tuple[Analysis, str, str]], parts: Sequence[pd.Series | pd.DataFrame]) -> list[str]:
-    """The launch of each block of `parts`, one part a run, by names that differ from run to run."""
-    return [
-        f"{index} {name}" for index, ((look, *_), part) in enumerate(zip(pairs, parts, strict=True)) for name in look.launches(part.index)
-    ]
-
-
 def _against_itself(analyses: Sequence[Analysis]) -> Finding | None:
     """The A/A arms of all runs together, also of those that differ from themselves: leaving these out would decide the matter beforehand."""
-    runs = [(look, twin, look.reference) for look in analyses if (twin := look.twin)]
-    ratio = _over_launches(runs, others=False)
+    ratio = pooled_aa(analyses)
     if ratio is None:
         return None
+    runs = sum(look.twin is not None for look in analyses)
     margin = 1 + ratios.EQUIVALENCE
     inside, outside = ratio.verdict == "equivalent", ratio.high < 1 / margin or ratio.low > margin
     said = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})" if np.isfinite(ratio.high) else f"{ratio.median:.3f}, too few blocks"
     if ratio.differs:
         said += ", differs from itself"
     return Finding(
-        f"{said}; {ratio.launches} launches", "confirmed" if inside else "refuted" if outside else "undecided", ratio.blocks, len(runs)
+        f"{said}; {ratio.launches} launches", "confirmed" if inside else "refuted" if outside else "undecided", ratio.blocks, runs
     )
 
 
@@ -116,16 +83,16 @@ def _gain(a: str, b: str, least: float, most: float) -> Callable[[Sequence[Analy
     """Time saved by a against b, as a share of b's time, from all paired blocks."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _comparing(analyses, a, b)
-        ratio = _over_launches([(look, a, b) for look in runs])
-        if ratio is None:
+        pooled = pooled_ratio(analyses, a, b)
+        if pooled is None:
             return None
+        ratio, runs = pooled
         low, high = 1 - ratio.high, 1 - ratio.low
         verdict = _judge(low, high, least)
         said = f"{1 - ratio.median:.1%} ({low:.1%} to {high:.1%})" if np.isfinite(low) else f"{1 - ratio.median:.1%}, too few blocks"
         if low > most:
             said += ", more than claimed"
-        return Finding(f"{said} less time", verdict, ratio.blocks, len(runs))
+        return Finding(f"{said} less time", verdict, ratio.blocks, runs)
 
     return decide
 
@@ -134,7 +101,7 @@ def _mean_rtf(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]], Fi
     """How far the mean RTF of a lies below that of b: the wider of a bootstrap over blocks and, with several launches, Student's t over them."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _comparing(analyses, a, b)
+        runs = comparing(analyses, a, b)
         rows = []
         for index, look in enumerate(runs):
             both = pd.concat([_counted(look, label) for label in (a, b)])
@@ -172,7 +139,7 @@ def _counted(look: Analysis, label: str) -> pd.DataFrame:
 
 def _over_runs(analyses: Sequence[Analysis], label: str) -> tuple[pd.DataFrame, int]:
     """Samples of one arm over several runs, with block numbers that do not meet."""
-    runs = _having(analyses, label)
+    runs = having(analyses, label)
     parts = [_counted(look, label).assign(block=lambda rows, n=index: rows["block"] + n * 1_000_000) for index, look in enumerate(runs)]
     return (pd.concat(parts) if parts else pd.DataFrame()), len(runs)
 
@@ -224,13 +191,13 @@ def _times_faster(a: str, b: str, least: float) -> Callable[[Sequence[Analysis]]
     """How many times faster a is than b."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _comparing(analyses, a, b)
-        ratio = _over_launches([(look, b, a) for look in runs])
-        if ratio is None:
+        pooled = pooled_ratio(analyses, b, a)
+        if pooled is None:
             return None
+        ratio, runs = pooled
         verdict = _judge(ratio.low, ratio.high, least) if np.isfinite(ratio.high) else "undecided"
         said = f"{ratio.median:.2f} times" + (f" ({ratio.low:.2f} to {ratio.high:.2f})" if np.isfinite(ratio.high) else "")
-        return Finding(said, verdict, ratio.blocks, len(runs))
+        return Finding(said, verdict, ratio.blocks, runs)
 
     return decide
 
@@ -239,7 +206,7 @@ def _same_audio(a: str, b: str) -> Callable[[Sequence[Analysis]], Finding | None
     """Whether a gives exactly the samples of b, block by block."""
 
     def decide(analyses: Sequence[Analysis]) -> Finding | None:
-        runs = _having(analyses, a, b)
+        runs = having(analyses, a, b)
         same = total = 0
         for look in runs:
             rows = look.frame[~look.frame["warm_up"] & look.frame["label"].isin([a, b])]

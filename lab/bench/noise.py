@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from lab.bench.power import blocks_to_detect, detection_rate
 from lab.bench.ratios import Spread, launch_weights
 
+_UNITS = 1.5  # a configuration is one process against the reference's two
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -41,7 +43,7 @@ def look_at_noise(ratios: NDArray[np.float64], launches: Sequence[str], spread: 
         # what the noise of blocks leaves in the median of a launch is no difference between processes
         left = math.pi / 2 * (inside**2 / 2) * float(launch_weights(sizes) @ (1 / sizes))
         between = math.sqrt(max(0.0, spread.mean_square - left))
-    detected = detection_rate(own, 0.03, len(own), count, between or 0.0, arms)
+    detected = detection_rate(own, 0.03, len(own), count, between or 0.0, arms, _UNITS)
     per_launch = max(1, round(len(own) / count)) if count > 1 else None
     least = len(own) if detected < 0.8 else 6
     return Noise(
@@ -49,5 +51,5 @@ def look_at_noise(ratios: NDArray[np.float64], launches: Sequence[str], spread: 
         between_processes=between,
         detected=detected,
         blocks=len(own),
-        blocks_needed=blocks_to_detect(own, per_launch, between or 0.0, arms, least=least),
+        blocks_needed=blocks_to_detect(own, per_launch, between or 0.0, arms, _UNITS, least=least),
     )

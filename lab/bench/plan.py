@@ -2,7 +2,8 @@
 
 A block is one text read by every arm twice, in a random order and then in the same order backwards (A B C C B A). A drift that is linear over the block
 meets every arm alike, whatever its place, so each pair of arms can be compared within the block. The A/A arm is the first configuration once more, in
-a worker process of its own: what it differs from itself is the harness's own noise. Pure functions; knows nothing about engines.
+a worker process of its own: what it differs from itself is the harness's own noise. Other configurations are compared with both of its processes, so that
+the arm is not measured for the check alone. Pure functions; knows nothing about engines.
 """
 
 from __future__ import annotations

@@ -16,23 +16,32 @@ from lab.bench.statistics import CONFIDENCE, SEED
 
 
 def detection_rate(
-    noise: ArrayLike, effect: float, blocks: int, launches: int = 1, process_sd: float = 0.0, arms: int = 3, experiments: int = 1000
+    noise: ArrayLike,
+    effect: float,
+    blocks: int,
+    launches: int = 1,
+    process_sd: float = 0.0,
+    arms: int = 3,
+    units: float = 2.0,
+    *,
+    experiments: int = 1000,
 ) -> float:
     """How often a true change of `effect` (0.03: 3 % slower) is found in `blocks` blocks, spread over `launches`, with the noise of these log-ratios.
 
     Each experiment draws log-ratios from `noise`, centred on its median, with replacement, shifts those of each launch by what two processes differ by
-    (normal, `process_sd` each), and all by the effect; found means that the verdict names the right direction. With `effect` 0 the rate is that of false
-    alarms, in either direction.
+    (normal, `process_sd` each), and all by the effect. `noise` is that of one process against one; `units` is the variance of the differences that are
+    looked at, 2 for such, 1.5 for one process against the mean of two. Found means that the verdict names the right direction. With `effect` 0 the rate is
+    that of false alarms, in either direction.
     """
     values = np.asarray(noise, dtype=np.float64)
     rank = sign_rank(blocks)
     if not rank or not values.size:
         return 0.0
     rng = np.random.default_rng(SEED)
-    drawn = rng.choice(values - np.median(values), (experiments, blocks)) + math.log1p(effect)
+    drawn = rng.choice(values - np.median(values), (experiments, blocks)) * math.sqrt(units / 2) + math.log1p(effect)
     parts = np.array_split(np.arange(blocks), min(launches, blocks))
     for part in parts:
-        drawn[:, part] += rng.normal(0, math.sqrt(2) * process_sd, (experiments, 1))
+        drawn[:, part] += rng.normal(0, math.sqrt(units) * process_sd, (experiments, 1))
     ordered = np.sort(drawn, axis=1)
     low, high = ordered[:, rank - 1], ordered[:, -rank]
     if len(parts) > 1:
@@ -53,6 +62,7 @@ def blocks_to_detect(
     blocks_per_launch: int | None = None,
     process_sd: float = 0.0,
     arms: int = 3,
+    units: float = 2.0,
     *,
     effect: float = 0.03,
     rate: float = 0.8,
@@ -66,7 +76,7 @@ def blocks_to_detect(
     blocks = max(least, 6)  # fewer have no interval
     while blocks <= most:
         launches = 1 if blocks_per_launch is None else max(2, round(blocks / blocks_per_launch))
-        if detection_rate(noise, effect, blocks, launches, process_sd, arms, experiments=400) >= rate:
+        if detection_rate(noise, effect, blocks, launches, process_sd, arms, units, experiments=400) >= rate:
             return blocks
         blocks = max(blocks + 1, int(blocks * 1.2))
     return None

@@ -118,7 +118,7 @@ def launch_spread(table: ArrayLike, launches: ArrayLike) -> Spread | None:
 
 
 def _mean_square(weights: Floats, squares: Floats) -> float:
-    """What the squares (launches,) of the residuals about a weighted mean come to, so that 2 · this / launches is the variance of a mean difference.
+    """What the squares (launches,) of the residuals about a weighted mean come to, so that this / launches is the variance of a weighted mean.
 
     With equal weights their sum over launches - 1; otherwise that of fewer launches, 1 / sum of squared weights, which is right where processes differ
     by more than blocks do, and wider than needed where they do not.
@@ -127,12 +127,13 @@ def _mean_square(weights: Floats, squares: Floats) -> float:
     return len(weights) * float(weights @ squares) / (effective - 1)
 
 
-def paired_ratio(log_ratios: ArrayLike, launches: ArrayLike | None = None, spread: Spread | None = None) -> Ratio:
+def paired_ratio(log_ratios: ArrayLike, launches: ArrayLike | None = None, spread: Spread | None = None, units: float = 2.0) -> Ratio:
     """The median of the paired log-ratios (n,), one a block, time of a over time of b, as a ratio with its interval and verdict.
 
     `launches` (n,) says which set of processes each block was measured by. With several of them the ratio is the mean of their medians (`launch_weights`),
     and the interval is the wider of two: over blocks (`median_interval`), and over launches (Student's t with `spread`), because processes of one
-    configuration can differ for as long as they live. "faster" and "slower" speak of a. Raises `ValueError` without blocks.
+    configuration can differ for as long as they live. `units` is the variance of a difference in those of one process: 2 for one against one, 1.5 for one
+    against the mean of two. "faster" and "slower" speak of a. Raises `ValueError` without blocks.
     """
     values = np.asarray(log_ratios, dtype=np.float64)
     if not values.size:
@@ -147,23 +148,23 @@ def paired_ratio(log_ratios: ArrayLike, launches: ArrayLike | None = None, sprea
             medians = np.array([np.median(values[labels == name]) for name in names])
             shift = float(launch_weights(sizes) @ medians) - middle
             middle += shift
-            half = launch_half_width(medians, sizes, spread)
+            half = launch_half_width(medians, sizes, spread, units)
             low, high = min(low + shift, middle - half), max(high + shift, middle + half)
     said = verdict(low, high)
     more = _more_blocks(len(values), middle, low, high) if said == "undecided" else None
     return Ratio(math.exp(middle), math.exp(low), math.exp(high), said, len(values), more, count)
 
 
-def launch_half_width(medians: Floats, sizes: ArrayLike, spread: Spread | None) -> float:
+def launch_half_width(medians: Floats, sizes: ArrayLike, spread: Spread | None, units: float = 2.0) -> float:
     """Half of the 95 % interval of the mean of `medians` (launches,) of `sizes` (launches,) blocks.
 
-    With the spread of all arms where it is known, otherwise with their own.
+    With the spread of all arms where it is known (`units` of it, as in `paired_ratio`), otherwise with their own.
     """
     n = len(medians)
     if spread is None:
         weights = launch_weights(sizes)
-        spread = Spread(_mean_square(weights, (medians - weights @ medians) ** 2) / 2, n - 1)
-    return float(student_t.ppf((1 + CONFIDENCE) / 2, spread.freedom)) * math.sqrt(2 * spread.mean_square / n)
+        spread = Spread(_mean_square(weights, (medians - weights @ medians) ** 2) / units, n - 1)
+    return float(student_t.ppf((1 + CONFIDENCE) / 2, spread.freedom)) * math.sqrt(units * spread.mean_square / n)
 
 
 def _more_blocks(n: int, middle: float, low: float, high: float) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from lab.bench.analysis import Analysis
 from lab.bench.claims import CLAIMS, HARNESS, TARGET, Claim, Finding, remark
 from lab.bench.comparison import environment_rows
+from lab.bench.pooling import pooled_ratio
 from lab.bench.quoted import QUOTED
 from lab.bench.run_files import Skipped
 from lab.bench.tables import ratio_words, verdict_words
@@ -18,9 +19,10 @@ _INTRO = """# What the stored runs say
 Made by `python -m lab report` from the files in [`runs/`](runs); not edited by hand. `python -m lab report --check` says whether it is up to date.
 
 A claim is **confirmed** when the whole 95 % interval lies where the claim says, **refuted** when the whole interval lies outside, **undecided** in
-between. Pairs were measured in randomised ABBA blocks on the same noise; blocks of all runs of one machine with the same weights count together. A run
-whose A/A arm (the reference against itself, in another process) is faster or slower than itself decides nothing about pairs, nor do pairs whose
-processes were not started alike. With several launches (sets of processes) an interval is the wider of that over blocks and that over launches.
+between. Pairs were measured in randomised ABBA blocks on the same noise; blocks of all runs of one machine with the same weights count together. The
+reference takes part in two processes, and others are compared with the mean of both. Pairs whose processes were not started alike decide nothing, nor
+does a run whose A/A arm (the one process against the other) is faster or slower than itself, unless the A/A arms of all runs of the machine together are
+not: one in twenty is by chance. With several launches (sets of processes) an interval is the wider of that over blocks and that over launches.
 """
 _ABOUT_TARGETS = """
 In the project's own tables the figure 3.3 stands for 1 / RTF (an RTF below 0.30), and its baseline is the engine at NFE 32 with an RTF of 1.32. The row
@@ -83,6 +85,8 @@ def status_markdown(analyses: Sequence[Analysis], skipped: Sequence[Skipped] = (
         "## Figures of the original measurements (quoted, not checked)\n",
         "| figure | conditions |\n|---|---|",
         *(f"| {quoted.figure} | {quoted.conditions}; Jetson AGX Orin, quoted |" for quoted in QUOTED),
+        "\n## Pairs, all runs of a machine together\n",
+        *_pooled_table(analyses),
         "\n## Runs\n",
         *_runs_table(analyses),
         *_pairs_tables(analyses),
@@ -116,6 +120,20 @@ def _ledger_table(rows: Sequence[tuple[Claim, str, Finding | None]]) -> list[str
 def _cell(text: str) -> str:
     """Text from a run file, which may come from anywhere, in a table's cell."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _pooled_table(analyses: Sequence[Analysis]) -> list[str]:
+    """Every configuration against the two that runs are made against."""
+    lines = ["| where | time of | against | ratio (95 %) | verdict | blocks | launches | runs |", "|---|---|---|---|---|---|---|---|"]
+    for place, group in _by_place(analyses):
+        labels = dict.fromkeys(arm.label for look in group for arm in look.run.arms if not arm.instance)
+        for b in ("baseline", "upstream"):
+            for a in labels:
+                if a != b and (pooled := pooled_ratio(group, a, b)):
+                    ratio, runs = pooled
+                    cells = (_cell(place), f"`{_cell(a)}`", f"`{b}`", ratio_words(ratio), f"**{verdict_words(ratio)}**")
+                    lines.append(f"| {' | '.join((*cells, str(ratio.blocks), str(ratio.launches), str(runs)))} |")
+    return lines if len(lines) > 2 else ["There is none yet."]
 
 
 def _runs_table(analyses: Sequence[Analysis]) -> list[str]:

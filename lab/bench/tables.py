@@ -134,8 +134,8 @@ def resolution_words(analysis: Analysis) -> str:
         ONE_LAUNCH if noise.between_processes is None else f"Processes of one configuration differ by {noise.between_processes:.1%}."
     )
     said = (
-        f"The reference differs from itself by {noise.deviation:.1%} a block (standard deviation)."
-        f" {processes} A true difference of 3 % is found by {noise.blocks} blocks in {noise.detected:.0%} of cases"
+        f"The reference differs from itself by {noise.deviation:.1%} a block (standard deviation); others are compared with the mean of its two"
+        f" processes. {processes} A true difference of 3 % is found by {noise.blocks} blocks in {noise.detected:.0%} of cases"
     )
     if noise.detected >= 0.8:
         return f"{said}."

@@ -2,6 +2,7 @@ import pytest
 
 from lab.bench.analysis import Analysis
 from lab.bench.claims import CLAIMS, remark
+from lab.bench.pooling import comparing
 from lab.bench.report import ledger, ledger_documents, status_markdown
 from lab.bench.run_files import RUNS_DIR, Skipped, list_runs, read_run
 from lab.cli.checks import STATUS
@@ -87,6 +88,17 @@ def test_an_aa_arm_that_differs_from_itself_is_not_left_out_where_the_harness_is
     assert "differs from itself" in finding.measured
     few = next(finding for claim, _, finding in ledger([measured(rounds=3, launches=1)]) if claim.id == "aa")
     assert (few.verdict, few.measured.split(";")[0][-len("too few blocks") :]) == ("undecided", "too few blocks")
+
+
+def test_a_run_whose_aa_arm_differs_counts_where_the_aa_arms_of_all_runs_together_do_not():
+    clean = [measured(seed, rounds=60, fp16_vocoder=46.0) for seed in (1, 2, 3)]
+    slightly = Analysis(
+        synthetic_run(PATCHES, "medium", 30, times={**BASE, "fp16-vocoder": 46.0}, aa_shift=0.02, launches=5, noise=0.01, seed=4)
+    )
+    assert slightly.aa().ratio.differs
+    assert len(comparing([*clean, slightly], "fp16-vocoder", "baseline")) == 4
+    broken = Analysis(synthetic_run(PATCHES, "medium", 60, times={**BASE, "fp16-vocoder": 46.0}, aa_shift=0.3, launches=5))
+    assert len(comparing([*clean, broken], "fp16-vocoder", "baseline")) == 3
 
 
 def test_a_run_that_started_its_reference_otherwise_decides_no_pair_with_it():

@@ -175,6 +175,20 @@ def test_processes_that_differ_for_life_raise_no_more_false_alarms(launches, bet
     assert alarms <= binom.ppf(0.999, 1000, 0.05)
 
 
+@pytest.mark.parametrize(("launches", "between"), [(2, 0.05), (5, 0.0), (5, 0.03), (10, 0.03)])
+def test_a_configuration_against_two_processes_of_the_reference_raises_no_more_false_alarms(launches, between):
+    rng = np.random.default_rng(launches)
+    labels = np.repeat(np.arange(launches), 6)
+    alarms, widths = 0, []
+    for _ in range(1000):
+        table = launches_of_arms(rng, launches, 6, 4, between).reshape(-1, 4)
+        found = paired_ratio(table[:, 3] - table[:, :2].mean(axis=1), labels, launch_spread(table, labels), 1.5)
+        alarms += found.differs
+        widths.append(math.log(found.high / found.low) / math.log((one := judged_blocks(table, labels)).high / one.low))
+    assert alarms <= binom.ppf(0.999, 1000, 0.05)
+    assert np.mean(widths) == pytest.approx(math.sqrt(1.5 / 2), abs=0.05)  # heavy tails average less well than normal ones
+
+
 def test_one_launch_of_processes_that_differ_cannot_be_trusted_which_is_why_there_are_several():
     rng = np.random.default_rng(1)
     alarms = sum(judged(launches_of_arms(rng, 1, 30, 4, 0.05)).verdict in ("faster", "slower") for _ in range(300))
@@ -230,7 +244,8 @@ def stored_noise():
 @pytest.mark.parametrize("analysis", list(stored_noise()))
 def test_three_percent_are_found_in_the_noise_that_was_measured_or_the_rounds_it_takes_are_said(analysis):
     noise = np.asarray(analysis.log_ratios(analysis.twin, analysis.reference))
-    assert detection_rate(noise, 0.0, 30) <= 0.05  # 1,000 experiments
+    # the true rate is below 5 %; a thousand experiments in each of many runs may see a little more by chance
+    assert detection_rate(noise, 0.0, 30) <= binom.ppf(0.999, 1000, 0.05) / 1000
     said = resolution_words(analysis)
     assert f"{analysis.noise.detected:.0%}" in said
     if analysis.noise.detected < 0.8:
