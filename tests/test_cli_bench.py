@@ -20,6 +20,7 @@ def cli(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("LAB_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("lab.cli.output.console.width", 200)  # it has read the variable when it was imported
     monkeypatch.setattr("lab.cli.bench.WORKER", fakes.FAKE_WORKER)
     for module in ("bench", "checks"):
         monkeypatch.setattr(f"lab.cli.{module}.probe", lambda _kind: fakes.CPU)
