@@ -135,9 +135,8 @@ class Analysis:
         difference = (times[0] - times[1]).dropna()
         return difference if texts == ALL_TEXTS else difference[[self._set_of[block] == texts for block in difference.index]]
 
-    def units(self, a: str, b: str) -> float:
-        """Variance of a difference between a and b, in units of one process's: 2 for one against one, 1.5 for one against two."""
-        blocks = self.log_ratios(a, b).index
+    def units(self, a: str, b: str, blocks: pd.Index) -> float:
+        """Variance of a difference between a and b in `blocks`, in units of one process's: 2 for one against one, 1.5 for one against two."""
         return sum(1 / float(self.blocks.loc[blocks, self.processes(*names)].count(axis=1).mean()) for names in ((a, b), (b, a)))
 
     @cached_property
@@ -186,7 +185,7 @@ class Analysis:
         found = self.log_ratios(a, b, texts)
         if not len(found):
             return None
-        return Pair(a, b, texts, ratios.paired_ratio(found, self.launches(found.index), self._spread(texts), self.units(a, b)))
+        return Pair(a, b, texts, ratios.paired_ratio(found, self.launches(found.index), self._spread(texts), self.units(a, b, found.index)))
 
     def pairs(self, reference: str | None = None, texts: str = ALL_TEXTS) -> list[Pair]:
         """Every arm but the A/A arm against `reference` (by default the first), in the run's order."""

@@ -121,9 +121,8 @@ def blocks(plan: Plan) -> Iterator[Block]:
 def start_order(plan: Plan, launch: int) -> list[int]:
     """The arms in the order in which their processes are started and warmed up in `launch`.
 
-    Random, so that who starts first is not who is the reference, and in every second launch the order of the one before backwards: processes that are
-    started early can be faster for as long as they live (half a percent from the first to the middle, over 35 launches of two machines), and chance alone
-    leaves one arm early in most of a few launches.
+    Random, so that who starts first is not who is the reference, and in every second launch the order of the one before backwards: when a process was
+    started may matter for as long as it lives, and chance alone leaves one arm early in most of a few launches.
     """
     order = list(range(len(plan.arms)))
     random.Random(f"{plan.seed} {launch // 2}").shuffle(order)

@@ -55,7 +55,7 @@ def _over_launches(pairs: Sequence[tuple[Analysis, str, str]], *, others: bool =
     common = [label for label in tables[0].columns if label in (0, 1) or (others and all(label in table.columns for table in tables))]
     table = np.concatenate([table[common].to_numpy() for table in tables])
     spread = ratios.launch_spread(table, _launches(pairs, tables)) if len(common) > 1 else None
-    units = [look.units(a, b) if len(part) else 2.0 for (look, a, b), part in zip(pairs, parts, strict=True)]
+    units = [look.units(a, b, part.index) if len(part) else 2.0 for (look, a, b), part in zip(pairs, parts, strict=True)]
     return ratios.paired_ratio(found, _launches(pairs, parts), spread, float(np.average(units, weights=[len(part) for part in parts])))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 from scipy.stats import t as student_t
 
@@ -104,17 +104,22 @@ def launch_spread(table: ArrayLike, launches: ArrayLike) -> Spread | None:
     "Design and Analysis of Experiments", 8th edition, section 4.1; that processes, not utterances, are what has to be repeated is from Kalibera & Jones,
     "Rigorous Benchmarking in Reasonable Time", ISMM 2013.
     """
-    values, labels = np.asarray(table, dtype=np.float64), np.asarray(launches)
-    names, sizes = np.unique(labels, return_counts=True)
-    n, arms = len(names), values.shape[1]
+    values = np.asarray(table, dtype=np.float64)
+    medians, sizes = _launch_medians(values - values.mean(axis=1, keepdims=True), launches)
+    n, arms = medians.shape
     if n < 2 or arms < 2:
         return None
-    relative = values - values.mean(axis=1, keepdims=True)
-    medians = np.stack([np.median(relative[labels == name], axis=0) for name in names])
     weights = launch_weights(sizes)
     residual = medians - medians.mean(axis=1, keepdims=True)
     residual -= weights @ residual
     return Spread(_mean_square(weights, np.sum(residual**2, axis=1) / (arms - 1)), (n - 1) * (arms - 1))
+
+
+def _launch_medians(values: Floats, launches: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
+    """The medians (launches, …) of `values` (blocks, …) in each launch, and how many blocks each has."""
+    labels = np.asarray(launches)
+    names, sizes = np.unique(labels, return_counts=True)
+    return np.stack([np.median(values[labels == name], axis=0) for name in names]), sizes
 
 
 def _mean_square(weights: Floats, squares: Floats) -> float:
@@ -141,11 +146,9 @@ def paired_ratio(log_ratios: ArrayLike, launches: ArrayLike | None = None, sprea
     low, high = median_interval(values)
     middle, count = float(np.median(values)), 1
     if launches is not None:
-        labels = np.asarray(launches)
-        names, sizes = np.unique(labels, return_counts=True)
-        count = len(names)
+        medians, sizes = _launch_medians(values, launches)
+        count = len(medians)
         if count > 1:
-            medians = np.array([np.median(values[labels == name]) for name in names])
             shift = float(launch_weights(sizes) @ medians) - middle
             middle += shift
             half = launch_half_width(medians, sizes, spread, units)

@@ -178,7 +178,7 @@ def _pairs_tables(analyses: Sequence[Analysis]) -> list[str]:
             "|---|---|---|---|",
         ]
         said = remark(look)
-        medians = {row.label: row.rtf.median.value for row in look.described()}
+        medians = look.counted.groupby("label", observed=True)["rtf"].median()
         lines += [
             f"| `{pair.a}` | {medians[pair.a]:.4f} | {ratio_words(pair.ratio)} | "
             f"{'decides nothing' if said else verdict_words(pair.ratio, len(look.sets))} |"

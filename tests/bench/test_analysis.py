@@ -53,24 +53,24 @@ def by_hand(look, block, *labels):
 def test_the_ratio_of_a_block_is_that_of_the_geometric_means_of_its_two_places(look):
     expected = by_hand(look, 3, "optimized") - by_hand(look, 3, "upstream-nfe16")
     assert look.log_ratios("optimized", "upstream-nfe16")[3] == pytest.approx(expected)
-    assert look.units("optimized", "upstream-nfe16") == 2
+    assert look.units("optimized", "upstream-nfe16", look.blocks.index) == 2
 
 
 def test_the_reference_counts_by_both_of_its_processes_except_against_itself(look):
     expected = by_hand(look, 3, "optimized") - by_hand(look, 3, "baseline", "baseline (A/A)")
     assert look.log_ratios("optimized", "baseline")[3] == pytest.approx(expected)
     assert look.log_ratios("baseline", "optimized")[3] == pytest.approx(-expected)
-    assert look.units("optimized", "baseline") == look.units("baseline", "optimized") == 1.5
+    assert look.units("optimized", "baseline", look.blocks.index) == look.units("baseline", "optimized", look.blocks.index) == 1.5
     itself = by_hand(look, 3, "baseline (A/A)") - by_hand(look, 3, "baseline")
     assert look.log_ratios("baseline (A/A)", "baseline")[3] == pytest.approx(itself)
-    assert look.units("baseline (A/A)", "baseline") == 2
+    assert look.units("baseline (A/A)", "baseline", look.blocks.index) == 2
 
 
 def test_where_one_process_of_the_reference_is_missing_the_other_stands_for_it(run, look):
     twin = [index for index, (block, arm) in enumerate(zip(run.samples.block, run.samples.arm, strict=True)) if arm == 1 and block >= 0]
     alone = Analysis(changed(run, invalid={index: ["silent"] for index in twin}))
     assert alone.log_ratios("optimized", "baseline")[3] == pytest.approx(by_hand(look, 3, "optimized") - by_hand(look, 3, "baseline"))
-    assert alone.units("optimized", "baseline") == 2
+    assert alone.units("optimized", "baseline", alone.blocks.index) == 2
     assert alone.aa() is None
 
 
