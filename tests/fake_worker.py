@@ -85,7 +85,7 @@ def main() -> None:
                 time.sleep(0.01)
         log = os.environ.get("FAKE_WORKER_LOG")
         if log:
-            with Path(log).open("a") as file:
+            with Path(log).open("a", buffering=1) as file:  # line by line, so that a test sees what has begun and not ended
                 file.write(f"{os.getpid()} begin {time.monotonic()}\n")
                 time.sleep(0.02)
                 file.write(f"{os.getpid()} end {time.monotonic()}\n")

@@ -19,6 +19,7 @@ from lab.bench.runner import run_benchmark
 from lab.engine.device import Device
 from lab.engine.process import Cancel, ignore_progress
 from tests import runs
+from tests.fakes import wait_until
 
 
 def measure(job, address, folder, *, cancel=None, watch=lambda _event: None):
@@ -42,22 +43,22 @@ def expected(plan):
 def test_a_worker_killed_halfway_costs_nothing_and_nothing_is_counted_twice(fake_job, tmp_path, monkeypatch):
     log = tmp_path / "log"
     monkeypatch.setenv("FAKE_WORKER_LOG", str(log))  # also slows the fake engines down to 20 ms an utterance
-    plan = runs.plan("baseline,optimized", "short", 16)
+    plan = runs.plan("baseline,optimized", "short", 24)
     killed = []
 
     def watch(event):
         if getattr(event, "block", WARM_UP) >= 4 and not killed:
-            killed.append(_dask_worker_of(int(event.result.engagement.dtypes["pid"])))
-            os.kill(killed[0], signal.SIGKILL)
+            worker = int(_status(int(event.result.engagement.dtypes["pid"]), "PPid"))
+            killed.append(_kill_amid_an_utterance(worker, log))
 
     run = measure(fake_job(plan), "local:2", tmp_path, watch=watch)
     assert killed
     assert run.state == "complete"
     assert counts(run) == expected(plan)
-    assert len({block.number for block in run.blocks}) == 16
-    assert Analysis(run).aa().ratio.blocks == 16
+    assert len({block.number for block in run.blocks}) == 24
+    assert Analysis(run).aa().ratio.blocks == 24
     assert run.plan.cluster == "local:2"
-    # blocks that were half measured when the worker died were measured again: the engines did more than what is counted
+    # the block that was half measured when the worker died was measured again: the engines did more than what is counted
     assert log.read_text().count("begin") > len(run.samples)
     assert {device.worker for device in run.devices} == {"worker 0", "worker 1"}
     used = {block.device for block in run.blocks}
@@ -68,10 +69,39 @@ def test_a_worker_killed_halfway_costs_nothing_and_nothing_is_counted_twice(fake
         }
 
 
-def _dask_worker_of(engine: int) -> int:
-    """The process that started the engine with this process number."""
-    status = Path(f"/proc/{engine}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid"))
+def _kill_amid_an_utterance(worker: int, log: Path) -> int:
+    """Kill the worker while one of its engines has begun an utterance and cannot end it; returns the worker's process number."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for engine in _speaking(log):
+            if _status(engine, "PPid") != str(worker):
+                continue
+            os.kill(engine, signal.SIGSTOP)  # or it might end its utterance, and its block, before the worker is killed
+            try:
+                assert wait_until(lambda engine=engine: _status(engine, "State").startswith("T"), 30)
+                if engine in _speaking(log):
+                    os.kill(worker, signal.SIGKILL)
+                    return worker
+            finally:
+                os.kill(engine, signal.SIGCONT)
+        time.sleep(0.001)
+    raise AssertionError("no engine of the worker was seen amid an utterance")
+
+
+def _speaking(log: Path) -> set[int]:
+    """Engines that have begun an utterance and not ended it."""
+    lines = (line.split() for line in log.read_text().splitlines())
+    last = {int(words[0]): words[1] for words in lines if len(words) == 3}  # a line may be half written
+    return {engine for engine, word in last.items() if word == "begin"}
+
+
+def _status(process: int, field: str) -> str:
+    """A field of what Linux says of a process; "PPid" is the process that started it. Empty when the process is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return ""
+    return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{field}:"))
 
 
 def test_stopping_keeps_the_blocks_that_are_whole_and_ends_the_engines(fake_job, tmp_path, monkeypatch):
