@@ -30,6 +30,9 @@ above tests the words.
 """
 _NOT_MEASURED = "not measured here"
 
+#: A claim, the machine and weights that say something about it, and what they say (None: no run there has to do with it).
+Row = tuple[Claim, str, Finding | None]
+
 
 def _where(analysis: Analysis) -> str:
     return f"{analysis.run.machine}, weights {analysis.run.weights.name}"
@@ -43,17 +46,17 @@ def _by_place(analyses: Sequence[Analysis]) -> list[tuple[str, list[Analysis]]]:
     return [(place, list(group)) for place, group in groupby(ordered, key=_where)]
 
 
-def ledger(analyses: Sequence[Analysis]) -> list[tuple[Claim, str, Finding | None]]:
+def ledger(analyses: Sequence[Analysis]) -> list[Row]:
     """Every claim with what each place says about it; None where no run there has to do with it."""
     places = _by_place(analyses)
-    rows: list[tuple[Claim, str, Finding | None]] = []
+    rows: list[Row] = []
     for claim in CLAIMS:
         found = [(place, finding) for place, group in places if (finding := claim.decide(group))]
         rows += [(claim, place, finding) for place, finding in found] or [(claim, "", None)]
     return rows
 
 
-def ledger_documents(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
+def ledger_documents(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The ledger as `--json` gives it."""
     return [
         {
@@ -66,13 +69,13 @@ def ledger_documents(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
             "blocks": finding.blocks if finding else 0,
             "verdict": finding.verdict if finding else _NOT_MEASURED,
         }
-        for claim, place, finding in ledger(analyses)
+        for claim, place, finding in rows
     ]
 
 
-def status_markdown(analyses: Sequence[Analysis], skipped: Sequence[Skipped] = ()) -> str:
-    """The whole of STATUS.md."""
-    rows = ledger(analyses)
+def status_markdown(analyses: Sequence[Analysis], skipped: Sequence[Skipped] = (), rows: Sequence[Row] | None = None) -> str:
+    """The whole of STATUS.md; `rows` is the ledger of `analyses`, where it has been worked out already (that takes most of the time)."""
+    rows = ledger(analyses) if rows is None else rows
     parts = [
         _INTRO,
         "## The harness itself\n",
@@ -98,7 +101,7 @@ def status_markdown(analyses: Sequence[Analysis], skipped: Sequence[Skipped] = (
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _ledger_table(rows: Sequence[tuple[Claim, str, Finding | None]]) -> list[str]:
+def _ledger_table(rows: Sequence[Row]) -> list[str]:
     lines = ["| claim | source | expected | measured (95 %) | blocks | where | verdict |", "|---|---|---|---|---|---|---|"]
     for claim, place, finding in rows:
         if finding is None:

@@ -15,7 +15,7 @@ from lab.bench.analysis import Analysis
 from lab.bench.measure import Job
 from lab.bench.plan import Plan, make_plan
 from lab.bench.recorder import Recorder
-from lab.bench.report import ledger_documents, status_markdown
+from lab.bench.report import ledger, ledger_documents, status_markdown
 from lab.bench.run_files import list_runs, read_run
 from lab.bench.runner import Here, run_benchmark
 from lab.bench.text_sets import choose_texts
@@ -189,8 +189,9 @@ def report_command(
     with plain_errors(as_json):
         listing = list_runs(runs)
         analyses = [Analysis(read_run(head.path)) for head in listing.runs]
-        text = status_markdown(analyses, listing.skipped)
-        documents = ledger_documents(analyses)
+        rows = ledger(analyses)
+        text = status_markdown(analyses, listing.skipped, rows)
+        documents = ledger_documents(rows)
         table = Table("claim", "expected", "measured (95 %)", "where", "verdict", header_style="bold")
         for row in documents:
             table.add_row(*(escape(str(row[name] or "-")) for name in ("says", "expected", "measured", "where", "verdict")))

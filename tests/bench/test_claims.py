@@ -51,7 +51,7 @@ def test_targets_are_met_or_not_by_the_whole_interval():
 
 
 def test_claims_that_no_run_touches_are_not_measured_here():
-    rows = ledger_documents([Analysis(synthetic_run("golden"))])
+    rows = ledger_documents(ledger([Analysis(synthetic_run("golden"))]))
     assert {row["claim"] for row in rows if row["verdict"] == "not measured here"} == {claim.id for claim in CLAIMS} - {"aa"}
     assert all(row["where"] is None for row in rows if row["claim"] != "aa")
 
