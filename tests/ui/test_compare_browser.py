@@ -129,15 +129,18 @@ def test_a_text_is_rendered_heard_saved_and_found_again_after_a_restart(visitor,
     visit.player("play()")
     visit.page.wait_for_timeout(400)
     order = random.Random(1)
-    duration = visit.player("duration")
     clocks = f"(() => {{ const p = {PLAYER}; return [p.position(), p.engine.context.currentTime]; }})()"
-    start, began = visit.page.evaluate(clocks)
-    for _ in range(8):
+    compared = 0
+    for _ in range(16):
+        start, began = visit.page.evaluate(clocks)
         visit.player(f"choose({order.randrange(2)})")
         visit.page.wait_for_timeout(40)
         position, now = visit.page.evaluate(clocks)
-        behind = (position - start) - (now - began)  # a loop's length for each time round
-        assert (behind + duration / 2) % duration - duration / 2 == pytest.approx(0, abs=0.08)
+        if position < start or now - began > 1:  # over the loop point, or the page was busy for so long that it may have been
+            continue
+        assert position - start == pytest.approx(now - began, abs=0.08)
+        compared += 1
+    assert compared
     visit.player("pause()")
 
     rows = visit.page.inner_text("#lab-table")
