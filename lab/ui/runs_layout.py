@@ -20,6 +20,9 @@ _ADDRESS = """(link) => {
 }"""
 #: A tab was opened: say which, and that it has to be filled; not when the page itself has opened it, and fills it already.
 _OPENED = """(tab, opened) => tab === "TAB" ? [tab, opened] : ["TAB", `TAB ${Date.now()}`]"""
+#: The selection has changed: if meanwhile another tab was opened, or another way of drawing chosen, what the answer brought is not what is to be seen.
+_CAUGHT_UP = """(tab, kind, differences, filled, opened) =>
+    filled === `${tab} ${kind} ${Boolean(differences)}` ? opened : `${tab} ${Date.now()}`"""
 _ABOUT = {
     "forest": "Median ratio of paired times with its 95 % interval: left of 1 is faster, and inside the grey band (±2 %) a difference does not"
     " matter. Hollow: the reference against itself in another process (A/A), which is what the harness adds.",
@@ -40,7 +43,7 @@ def build(app: gr.Blocks, context: Context) -> None:
     gr.Markdown("# Runs\nWhat was measured, and what it says: paired, with its uncertainty.", elem_id="lab-title")
     parts: dict[str, Any] = {"uploads": gr.State([], time_to_live=3600)}
     # in the browser, not in a gr.State: there, of two tabs opened in quick succession, the first could be the last that the server hears of
-    for name, value in (("tab", "verdict"), ("opened", "")):
+    for name, value in (("tab", "verdict"), ("opened", ""), ("filled", "")):
         parts[name] = gr.Textbox(value, visible="hidden", elem_id=f"runs-{name}", show_label=False)
     _controls(parts)
     parts["words"] = gr.Markdown("Reading the runs…", elem_id="runs-words")
@@ -154,12 +157,14 @@ def _wire(app: gr.Blocks, page: RunsPage, parts: dict[str, Any]) -> None:
     menus = [parts[name].input for name in CONTROLS if name not in ("kind", "differences", "tab")]
     quiet: dict[str, Any] = {"show_progress_on": [parts["words"]], "concurrency_limit": 4, "trigger_mode": "always_last"}
     app.load(page.open, parts["uploads"], outputs, **quiet)
-    events = [
+    choices = [
         gr.on(menus, choose, inputs, outputs, **quiet),
-        parts["kind"].input(again("distributions"), inputs, [parts["distributions"], parts["link"]], **quiet),
-        parts["differences"].input(again("environment"), inputs, [parts["environment"], parts["link"]], **quiet),
         parts["file"].upload(take, inputs, outputs, **quiet),
         parts["keep"].click(keep, inputs, outputs, **quiet),
+    ]
+    others = [
+        parts["kind"].input(again("distributions"), inputs, [parts["distributions"], parts["link"]], **quiet),
+        parts["differences"].input(again("environment"), inputs, [parts["environment"], parts["link"]], **quiet),
         parts["opened"].change(look, inputs, [parts["link"], *(parts[name] for name in PARTS)], **quiet),
     ]
     which = [parts["tab"], parts["opened"]]
@@ -167,5 +172,7 @@ def _wire(app: gr.Blocks, page: RunsPage, parts: dict[str, Any]) -> None:
         parts[f"tab {tab}"].select(None, which, which, js=_OPENED.replace("TAB", tab))
     made = [parts["files"], parts["made"]]
     parts["make"].click(export, inputs | {parts["kinds"]}, made, show_progress_on=[parts["made"]], concurrency_limit=2)
-    for event in events:
+    for event in choices:
+        event.then(None, [parts[name] for name in ("tab", "kind", "differences", "filled", "opened")], parts["opened"], js=_CAUGHT_UP)
+    for event in (*choices, *others):
         event.then(None, parts["link"], None, js=_ADDRESS)

@@ -48,7 +48,7 @@ TABS: dict[Tab, tuple[str, ...]] = {
 PARTS = tuple(name for names in TABS.values() for name in names)
 _FILTERS = ("configs", "cards", "texts", "weights")
 CONTROLS = ("runs", *_FILTERS, "reference", "kind", "differences", "tab")
-OUTPUTS = (*CONTROLS, "words", "body", "tabs", *PARTS, "link", "said", "uploads", "file", "keep")
+OUTPUTS = (*CONTROLS, "words", "body", "tabs", "filled", *PARTS, "link", "said", "uploads", "file", "keep")
 
 _log = logging.getLogger(__name__)
 
@@ -67,14 +67,20 @@ class RunsPage:
         params = request.query_params
         # Starlette's keeps every value of a repeated name; a plain dictionary has one of each
         pairs = params.multi_items() if hasattr(params, "multi_items") else dict(params).items()
-        yield from self.choose(from_query(pairs), uploads, request)
+        yield from self.choose(from_query(pairs), uploads, request, opening=True)
 
-    def choose(self, wanted: Selection, uploads: list[Upload], request: Any, beside: dict[str, Any] | None = None) -> Iterator[list[Any]]:
-        """Show `wanted`; `beside` are further outputs."""
+    def choose(
+        self, wanted: Selection, uploads: list[Upload], request: Any, beside: dict[str, Any] | None = None, *, opening: bool = False
+    ) -> Iterator[list[Any]]:
+        """Show `wanted`; `beside` are further outputs.
+
+        Only a page that is `opening` is told how its plots are drawn and which tab is open: later a person may have gone on to another before the answer
+        comes. "filled" says which tab it fills, and how.
+        """
         changes = dict(beside or {})
         try:
             shelf = take_from_shelf(self.views, wanted, uploads)
-            changes |= {**_controls(shelf.there), "words": _words(shelf), "link": link_of(shelf.selection, request)}
+            changes |= {**_controls(shelf.there, opening), "words": _words(shelf), "link": link_of(shelf.selection, request)}
         except Exception as error:  # whatever it was, the page has to say so
             _log.exception("the runs cannot be listed")
             told = str(error) if isinstance(error, LabError) else type(error).__name__
@@ -86,7 +92,8 @@ class RunsPage:
         tab = shelf.selection.tab
         # what other tabs show is no longer what is chosen; it is made again when they are looked at
         changes |= {name: None for name in PARTS if name not in TABS[tab]}
-        yield in_order({**changes, "body": gr.update(visible=True), "tabs": gr.update(selected=tab)})
+        changes |= {"tabs": gr.update(selected=tab)} if opening else {}
+        yield in_order({**changes, "body": gr.update(visible=True), "filled": filled(shelf.selection)})
         troubles: list[str] = []
         changes = {name: make(name, shelf, troubles) for name in TABS[tab]}
         yield in_order({**changes, **({"words": _words(shelf, troubles)} if troubles else {})})
@@ -159,6 +166,11 @@ class RunsPage:
         return gr.update(value=paths, visible=True), f"Made from {len(shelf.there.chosen)} runs.{_remarks(troubles)}"
 
 
+def filled(selection: Selection) -> str:
+    """What a page compares with its own state, to see whether the answer to a choice still fits: see `lab.ui.runs_layout`."""
+    return f"{selection.tab} {selection.kind} {str(selection.differences).lower()}"
+
+
 def in_order(changes: dict[str, Any]) -> list[Any]:
     """The page's outputs as a list, those not named left as they are."""
     return [changes.get(name, gr.skip()) for name in OUTPUTS]
@@ -200,8 +212,8 @@ def _whole(parts: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def _controls(there: Resolved) -> dict[str, Any]:
-    """What the controls offer and say."""
+def _controls(there: Resolved, opening: bool) -> dict[str, Any]:
+    """What the controls offer and say; those that no other depends on are set when the page opens, and are the person's afterwards."""
     chosen = there.selection
     changes: dict[str, Any] = {
         name: gr.update(choices=[(one_line(value, 60), value) for value in there.options[name]], value=list(getattr(chosen, name)))
@@ -211,9 +223,8 @@ def _controls(there: Resolved) -> dict[str, Any]:
     return changes | {
         "runs": gr.update(choices=[(offer.label, offer.value) for offer in there.offered], value=list(chosen.runs)),
         "reference": gr.update(choices=references, value=chosen.reference),
-        "kind": chosen.kind,
-        "differences": gr.update(value=chosen.differences, visible=len(chosen.runs) > 1),
-        "tab": chosen.tab,
+        "differences": gr.update(visible=len(chosen.runs) > 1, **({"value": chosen.differences} if opening else {})),
+        **({"kind": chosen.kind, "tab": chosen.tab} if opening else {}),
     }
 
 

@@ -69,6 +69,7 @@ class Visitor:
 
     def __init__(self, browser, server: Server, **settings) -> None:
         self.context = browser.new_context(viewport={"width": 1200, "height": 900}, **settings)
+        self.context.set_default_timeout(60_000)  # for machines that are busy
         self.page = self.context.new_page()
         self.server = server
         self.requests: list[str] = []

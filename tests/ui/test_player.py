@@ -83,7 +83,7 @@ class App:
 
     def wait_for(self, what: Callable[[list[tuple[str, dict[str, Any]]]], bool]) -> None:
         with self.happened:
-            assert self.happened.wait_for(lambda: what(self.events), timeout=10), self.events
+            assert self.happened.wait_for(lambda: what(self.events), timeout=30), self.events
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,7 @@ class Visit:
 def visit(app: App, browser: Any) -> Iterator[Visit]:
     """A fresh page. Whatever a test does there, nothing may be said on the console, be executed, or be asked of another host."""
     context = browser.new_context(viewport={"width": 1100, "height": 900})
+    context.set_default_timeout(60_000)  # for machines that are busy
     page = context.new_page()
     troubles: list[str] = []
     page.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)

@@ -1,6 +1,7 @@
 """The Runs page in a real browser: plots are really drawn (their traces are read from the page), links keep the selection, uploads stay until they are kept."""
 
 import json
+import time
 import urllib.parse
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.bench.run_files import read_run, write_run
+from lab.ui import runs_page
 from lab.ui.app import build_app, launch_settings
 from tests import fakes
 from tests.runs import machine, synthetic_run
@@ -53,7 +55,7 @@ class Visit:
     def __init__(self, context, address: str) -> None:
         self.context = context
         self.page = context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.address = address
         self.strangers: list[str] = []
         self.complaints: list[str] = []
@@ -181,6 +183,30 @@ def test_choosing_another_run_and_a_filter_changes_the_plots_and_the_address(vis
     page.page.wait_for_function(f"({DATA})('distributions')?.length === 1")
     assert [trace["name"] for trace in page.drawn("distributions")] == ["optimized"]
     page.page.wait_for_function("location.search.includes('config=optimized')")
+
+
+def test_a_tab_opened_while_a_choice_is_on_its_way_stays_open_and_shows_what_was_chosen(visit, monkeypatch):
+    page = visit()
+    page.open("?run=newest&run=cpu")
+    take, late = runs_page.take_from_shelf, []
+
+    def slow_at_first(*arguments):
+        if not late:
+            late.append(True)
+            time.sleep(2)
+        return take(*arguments)
+
+    monkeypatch.setattr(runs_page, "take_from_shelf", slow_at_first)
+    page.choose("configs", "optimized")
+    page.tab("speed")
+    page.page.wait_for_function(f"({DATA})('distributions')?.every(trace => trace.name.includes('optimized'))")
+    page.page.click("#runs-kind label:has-text('ECDF')")
+    page.page.wait_for_timeout(2500)  # the answer to the choice has come
+    traces = page.drawn("distributions")
+    assert {trace["type"] for trace in traces} == {"scatter"}
+    assert all("optimized" in trace["name"] for trace in traces)
+    assert page.page.is_checked("#runs-kind label:has-text('ECDF') input")
+    assert page.query["tab"] == ["speed"]
 
 
 def test_a_permalink_opened_again_shows_the_same(visit):
