@@ -215,6 +215,7 @@ def _whole(parts: dict[str, Any]) -> dict[str, Any]:
 def _controls(there: Resolved, opening: bool) -> dict[str, Any]:
     """What the controls offer and say; those that no other depends on are set when the page opens, and are the person's afterwards."""
     chosen = there.selection
+    several = len(chosen.runs) > 1
     changes: dict[str, Any] = {
         name: gr.update(choices=[(one_line(value, 60), value) for value in there.options[name]], value=list(getattr(chosen, name)))
         for name in _FILTERS
@@ -223,7 +224,7 @@ def _controls(there: Resolved, opening: bool) -> dict[str, Any]:
     return changes | {
         "runs": gr.update(choices=[(offer.label, offer.value) for offer in there.offered], value=list(chosen.runs)),
         "reference": gr.update(choices=references, value=chosen.reference),
-        "differences": gr.update(visible=len(chosen.runs) > 1, **({"value": chosen.differences} if opening else {})),
+        "differences": gr.update(visible=several, value=chosen.differences) if opening else gr.update(visible=several),
         **({"kind": chosen.kind, "tab": chosen.tab} if opening else {}),
     }
 
