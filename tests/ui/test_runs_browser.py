@@ -73,6 +73,11 @@ class Visit:
         if figure:
             self.drawn(figure)
 
+    def reload(self) -> None:
+        before = list(self.complaints)
+        self.page.reload()
+        self.complaints[:] = before  # leaving a page makes Gradio complain that its connection is gone, if it was not closed yet
+
     def drawn(self, figure: str) -> list[dict]:
         """The traces of a figure, when it is drawn."""
         self.page.wait_for_function(DRAWN, arg=figure)
@@ -302,7 +307,7 @@ def test_an_uploaded_run_is_shown_and_stored_only_when_it_is_kept(visit, runs, t
         page.says("Stored as from-elsewhere.json.", "#runs-upload-said")
         assert read_run(runs / "from-elsewhere.json") == run
         page.page.wait_for_function("location.search.includes('run=from-elsewhere')")
-        page.page.reload()
+        page.reload()
         page.drawn("forest")
         page.says("B · Jetson AGX Orin")
     finally:
