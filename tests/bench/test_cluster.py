@@ -49,7 +49,8 @@ def test_a_worker_killed_halfway_costs_nothing_and_nothing_is_counted_twice(fake
     def watch(event):
         if getattr(event, "block", WARM_UP) >= 4 and not killed:
             worker = int(_status(int(event.result.engagement.dtypes["pid"]), "PPid"))
-            killed.append(_kill_amid_an_utterance(worker, log))
+            assert wait_until(lambda: _killed_amid_an_utterance(worker, log), 60), "no engine of the worker was seen amid an utterance"
+            killed.append(worker)
 
     run = measure(fake_job(plan), "local:2", tmp_path, watch=watch)
     assert killed
@@ -69,23 +70,20 @@ def test_a_worker_killed_halfway_costs_nothing_and_nothing_is_counted_twice(fake
         }
 
 
-def _kill_amid_an_utterance(worker: int, log: Path) -> int:
-    """Kill the worker while one of its engines has begun an utterance and cannot end it; returns the worker's process number."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for engine in _speaking(log):
-            if _status(engine, "PPid") != str(worker):
-                continue
-            os.kill(engine, signal.SIGSTOP)  # or it might end its utterance, and its block, before the worker is killed
-            try:
-                assert wait_until(lambda engine=engine: _status(engine, "State").startswith("T"), 30)
-                if engine in _speaking(log):
-                    os.kill(worker, signal.SIGKILL)
-                    return worker
-            finally:
-                os.kill(engine, signal.SIGCONT)
-        time.sleep(0.001)
-    raise AssertionError("no engine of the worker was seen amid an utterance")
+def _killed_amid_an_utterance(worker: int, log: Path) -> bool:
+    """Kill the worker if one of its engines has begun an utterance and cannot end it."""
+    for engine in _speaking(log):
+        if _status(engine, "PPid") != str(worker):
+            continue
+        os.kill(engine, signal.SIGSTOP)  # or it might end its utterance, and its block, before the worker is killed
+        try:
+            assert wait_until(lambda engine=engine: _status(engine, "State").startswith("T"), 30)
+            if engine in _speaking(log):
+                os.kill(worker, signal.SIGKILL)
+                return True
+        finally:
+            os.kill(engine, signal.SIGCONT)
+    return False
 
 
 def _speaking(log: Path) -> set[int]:
