@@ -77,7 +77,7 @@ class RunsPage:
         Only a page that is `opening` is told how its plots are drawn and which tab is open: later a person may have gone on to another before the answer
         comes. "filled" says which tab it fills, and how.
         """
-        changes = dict(beside or {})
+        changes = {**(beside or {}), "filled": filled(wanted)}
         try:
             shelf = take_from_shelf(self.views, wanted, uploads)
             changes |= {**_controls(shelf.there, opening), "words": _words(shelf), "link": link_of(shelf.selection, request)}
@@ -92,8 +92,7 @@ class RunsPage:
         tab = shelf.selection.tab
         # what other tabs show is no longer what is chosen; it is made again when they are looked at
         changes |= {name: None for name in PARTS if name not in TABS[tab]}
-        changes |= {"tabs": gr.update(selected=tab)} if opening else {}
-        yield in_order({**changes, "body": gr.update(visible=True), "filled": filled(shelf.selection)})
+        yield in_order({**changes, "body": gr.update(visible=True)})
         troubles: list[str] = []
         changes = {name: make(name, shelf, troubles) for name in TABS[tab]}
         yield in_order({**changes, **({"words": _words(shelf, troubles)} if troubles else {})})
@@ -225,7 +224,7 @@ def _controls(there: Resolved, opening: bool) -> dict[str, Any]:
         "runs": gr.update(choices=[(offer.label, offer.value) for offer in there.offered], value=list(chosen.runs)),
         "reference": gr.update(choices=references, value=chosen.reference),
         "differences": gr.update(visible=several, value=chosen.differences) if opening else gr.update(visible=several),
-        **({"kind": chosen.kind, "tab": chosen.tab} if opening else {}),
+        **({"kind": chosen.kind, "tab": chosen.tab, "tabs": gr.update(selected=chosen.tab)} if opening else {}),
     }
 
 
