@@ -1,0 +1,239 @@
+"""Training of the DiT: upstream's `CFM.forward` on rows of utterances, Muon for the blocks' matrices and AdamW for the rest, and an average of the values.
+
+The rate rises, stays, and falls to nothing over the last part of the steps, so that a training that was stopped can go on, with more steps if need be.
+With the same settings, corpus and kind of device, every step draws the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, Subset
+
+from lab.demo_voice import bank
+from lab.demo_voice.graphs import beside_the_default_stream
+from lab.demo_voice.model import CONFIG, cfm, config, exported_state, imported_state
+from lab.demo_voice.muon import Muon
+from lab.demo_voice.processes import Process, TrainingError, saved
+from lab.demo_voice.retreat import Retreat
+from lab.demo_voice.rows import Batch, Rows
+from lab.demo_voice.step import Dropped, Step
+from lab.engine.compat import prepare_imports
+
+_MOST_STEPS = 10_000_000
+_BESIDE_MUON = 0.5  # of the rate
+EXPORT = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a training, beside the corpus.
+
+    Attributes:
+        corpus: Its folder.
+        config: The architecture, in the shape of upstream's configs.
+        parts: So many parts of each speaker are read; 0 for all.
+        steps: All of them; the rate falls towards the last.
+        frames: Mel frames of one process' batch.
+        rate: Highest learning rate of Muon; AdamW's beside it is half of that.
+        warm_up: Steps in which it rises.
+        falling: Share of the steps in which it falls.
+        average: Decay of the averaged values, which are what is exported.
+        least_masked: Of a row, at least this share is to be predicted (`CFM(frac_lengths_mask=…)`).
+        optimizer: "muon" (with AdamW for what is no matrix of a block) or "adamw".
+        start: An exported checkpoint to begin with, instead of new values.
+        start_steps: Steps that checkpoint has had.
+        save_minutes: How often `state.pt` is written.
+        look_every: Steps after which it logs, and looks whether it has diverged or has to stop.
+        compile: Compile the blocks (on a card).
+        captured: Capture the steps as CUDA graphs (on a card).
+    """
+
+    corpus: Path
+    steps: int
+    parts: int = 0
+    config: Path = CONFIG
+    frames: int = 32_768
+    rate: float = 1e-3
+    warm_up: int = 400
+    falling: float = 0.4
+    average: float = 0.999
+    least_masked: float = 0.5
+    optimizer: str = "muon"
+    seed: int = 0
+    start: Path | None = None
+    start_steps: int = 0
+    save_minutes: float = 3.0
+    look_every: int = 20
+    compile: bool = True
+    captured: bool = True
+    loaders: int = 3
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What a training that goes on must have in common with the one that was stopped."""
+        left = ("corpus", "parts", "config", "steps", "falling", "save_minutes", "look_every", "compile", "captured", "loaders", "start")
+        return {name: value for name, value in asdict(self).items() if name not in left}
+
+
+def rate_at(step: int, settings: Settings) -> float:
+    """Learning rate of a step: a straight rise, a plateau, a straight fall to zero."""
+    rise = min(1.0, (step + 1) / settings.warm_up)
+    falls_from = settings.steps * (1 - settings.falling)
+    fall = (settings.steps - step) / max(1.0, settings.steps - falls_from) if step > falls_from else 1.0
+    return settings.rate * rise * max(0.0, fall)
+
+
+def train(process: Process, settings: Settings) -> None:
+    """One process of the training; see `lab.demo_voice.processes.run`.
+
+    Raises:
+        TrainingError: the folder has a training with other settings.
+    """
+    prepare_imports()
+    torch.manual_seed(settings.seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    with beside_the_default_stream(process.device):
+        _train(process, settings)
+
+
+def _train(process: Process, settings: Settings) -> None:
+    on_card = process.device.type == "cuda"
+    model = _model(settings).to(process.device)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizers = _optimizers(model, settings, process.device)
+    state = _resume(process, settings, model, average, optimizers)
+    at = int(state.get("step", 0))
+    data = bank.load(settings.corpus, model.mel_spec, process.device, settings.parts)
+    if settings.compile and on_card:
+        _compile(model)
+    step = Step(model, average, optimizers, data.mel, captured=settings.captured and on_card)
+    step.usual.fill_(state.get("usual", 0.0))
+    retreat = Retreat(step.changing, state.get("factor", 1.0))
+    minutes_at_save = 0.0
+    for batch in _batches(data, settings, process, at):
+        step.gradients(batch.frames, batch.text, _seeded(settings.seed, at, process.rank, model))
+        if process.world > 1:
+            step.share()
+        step.change(rate := rate_at(at, settings) * retreat.factor, min(settings.average, (at + 1) / (at + 10)))
+        at += 1
+        if at % settings.look_every and at != settings.steps:
+            continue
+        went_back = retreat.looked(loss := step.loss())
+        process.log(settings.start_steps + at, loss=loss, rate=rate, norm=float(step.usual), **({"went_back": 1.0} if went_back else {}))
+        ending = process.ending() or at == settings.steps
+        if ending or process.minutes_passed() - minutes_at_save > settings.save_minutes:
+            minutes_at_save = process.minutes_passed()
+            _save(process, settings, at, model, average, optimizers, {"usual": float(step.usual), "factor": retreat.factor})
+        if ending:
+            break
+
+
+def _model(settings: Settings) -> Any:
+    model = cfm(config(settings.config))
+    model.frac_lengths_mask = (settings.least_masked, 1.0)
+    if settings.start:
+        model.load_state_dict(imported_state(load_file(settings.start)))
+    return model
+
+
+def _compile(model: Any) -> None:
+    """Each block by itself, for the few lengths that rows have."""
+    torch._dynamo.config.automatic_dynamic_shapes = False
+    torch._dynamo.config.recompile_limit = 32
+    for block in (*model.transformer.transformer_blocks, *model.transformer.text_embed.text_blocks):
+        block.compile()
+    model.transformer.input_embed.conv_pos_embed.compile()
+
+
+def _optimizers(model: Any, settings: Settings, device: torch.device) -> list[torch.optim.Optimizer]:
+    """Muon takes the matrices that mix channels within blocks; modulations, embeddings, convolutions, in- and output are AdamW's."""
+    on_card = device.type == "cuda"
+    rate = torch.tensor(settings.rate, device=device)
+
+    def for_muon(name: str, parameter: torch.nn.Parameter) -> bool:
+        return settings.optimizer == "muon" and parameter.ndim == 2 and any(part in name for part in (".attn.", ".ff.", ".pwconv"))
+
+    matrices = [parameter for name, parameter in model.named_parameters() if for_muon(name, parameter)]
+    others = [parameter for name, parameter in model.named_parameters() if not for_muon(name, parameter)]
+    group = {"params": others, "share": _BESIDE_MUON if matrices else 1.0}
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW([group], rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True, capturable=on_card)
+    ]
+    if matrices:
+        made.append(Muon(matrices, rate.clone(), weight_decay=0.1))
+    return made
+
+
+def _batches(data: bank.Bank, settings: Settings, process: Process, step: int) -> DataLoader[Batch]:
+    rows = Rows(data.speakers, settings.frames, settings.seed, process.rank, _MOST_STEPS)
+    return DataLoader(
+        Subset(rows, range(step, settings.steps)),
+        batch_size=None,
+        num_workers=settings.loaders,
+        prefetch_factor=8 if settings.loaders else None,
+        pin_memory=process.device.type == "cuda",
+    )
+
+
+def _seeded(seed: int, step: int, rank: int, model: Any) -> Dropped:
+    """Seeds what upstream draws in a step (noise, times and spans, on the device), and draws what is left out as upstream does."""
+    number = hash((seed, step, rank)) % 2**32  # of integers alone, which hash alike everywhere
+    torch.manual_seed(number)
+    draw = random.Random(number)
+    audio, text = draw.random() < model.audio_drop_prob, draw.random() < model.cond_drop_prob
+    return Dropped(audio or text, text)
+
+
+def _save(
+    process: Process,
+    settings: Settings,
+    step: int,
+    model: Any,
+    average: Any,
+    optimizers: list[torch.optim.Optimizer],
+    also: dict[str, float],
+) -> None:
+    if not process.first:
+        return
+    process.save(
+        {
+            "step": step,
+            "settings": {name: str(value) for name, value in settings.fixed.items()},
+            "model": _plain(model),
+            "average": _plain(average),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            **also,
+        }
+    )
+    metadata = {"steps": str(settings.start_steps + step), "seed": str(settings.seed)}
+    unfinished = process.folder / f".{EXPORT}"
+    save_file(exported_state(_plain(average)), unfinished, metadata)
+    unfinished.replace(process.folder / EXPORT)
+
+
+def _plain(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu() for name, value in module.state_dict().items()}
+
+
+def _resume(process: Process, settings: Settings, model: Any, average: Any, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+    """What `_save` saved, in place where it is; the rest is returned."""
+    state = saved(process.folder)
+    if state is None:
+        return {}
+    mine = {name: str(value) for name, value in settings.fixed.items()}
+    if other := [name for name, value in mine.items() if state["settings"].get(name) != value]:
+        raise TrainingError(f"{process.folder} has a training with another {', '.join(other)}. Choose another folder, or delete it first.")
+    model.load_state_dict(state["model"])
+    average.load_state_dict(state["average"])
+    for optimizer, its in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(its)
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"].to(process.device)
+    return state
