@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import typer
 
 from lab import __version__
-from lab.cli import bench, checks, inspect, render, runs, stored
+from lab.cli import bench, checks, demo_voice, inspect, render, runs, stored
 
 app = typer.Typer(
     name="lab",
@@ -32,6 +32,7 @@ app.add_typer(inspect.patches_app, name="patches")
 app.add_typer(stored.stored_app, name="stored")
 app.command("voices")(inspect.voices_command)
 app.command("texts")(inspect.texts_command)
+app.add_typer(demo_voice.demo_voice_app, name="demo-voice")
 app.command("doctor")(inspect.doctor_command)
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "open_voice",
     "transcriber_available",
     "voice_from_row",
+    "voices_in",
 ]
 
 LANGUAGES = ("en", "zh")
@@ -75,9 +76,20 @@ class Voice:
 @cache
 def bundled_voices() -> tuple[Voice, ...]:
     """Return the voices that need no upload: the lab's own, then upstream's examples where the f5_tts package has them."""
-    described = tomllib.loads((_BUNDLED / "voices.toml").read_text(encoding="utf-8"))["voice"]
-    ours = [_voice(path=_BUNDLED / entry.pop("file"), **entry) for entry in described]
-    return (*ours, *_upstream_voices())
+    return (*voices_in(_BUNDLED), *_upstream_voices())
+
+
+def voices_in(folder: Path) -> tuple[Voice, ...]:
+    """The voices that `voices.toml` in `folder` describes, in its order.
+
+    Raises:
+        VoiceError: there is no such file.
+    """
+    file = folder / "voices.toml"
+    if not file.is_file():
+        raise VoiceError(f"{folder} has no voices.toml.")
+    described = tomllib.loads(file.read_text(encoding="utf-8"))["voice"]
+    return tuple(_voice(path=folder / entry.pop("file"), **entry) for entry in described)
 
 
 def bundled_voice(id: str) -> Voice | None:

@@ -112,6 +112,16 @@ def _vocoder(weights: Weights, report: Report) -> torch.nn.Module:
     return vocoder
 
 
+def vocoder_of(weights: Weights) -> torch.nn.Module:
+    """The vocoder of `weights` alone, FP32 on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: a file is missing, cannot be fetched, or does not fit.
+    """
+    with _naming(f"The vocoder of {weights.name}"):
+        return _vocoder(weights, lambda *_: None).float().eval()
+
+
 def _state(file: Path) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file

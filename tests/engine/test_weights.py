@@ -77,8 +77,9 @@ def test_a_machine_with_cuda_takes_the_full_model_where_it_can_be_had(monkeypatc
 
 
 def test_the_vocabulary_is_that_of_the_weights():
-    assert len(vocabulary(resolve("demo"))) == 72
-    assert "é" not in vocabulary(resolve("demo"))
+    demo = vocabulary(resolve("demo"))
+    assert {"a", "Z", " ", ",", "?"} <= demo
+    assert "é" not in demo
     full = vocabulary(resolve("F5TTS_v1_Base"))
     assert {"é", "你", ";"} <= full
     assert "😀" not in full
