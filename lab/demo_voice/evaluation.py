@@ -10,8 +10,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -136,16 +137,19 @@ def _copies(natural: Iterable[Spoken], weights: Weights) -> list[Spoken]:
 
 
 def judge(spoken: Sequence[Spoken], *, progress: Progress = ignore_progress, workers: int | None = None) -> dict[str, Any]:
-    """What was heard, by speaker and source, and which demands are met. See the fields of `_row`."""
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        heard = []
-        for index, one in enumerate(pool.map(hear, [one.samples for one in spoken])):
+    """What was heard, by speaker and source, and which demands are met; `workers` processes (as many as cores) listen. See the fields of `_row`."""
+    count = workers or os.cpu_count() or 1
+    with ProcessPoolExecutor(count) if count > 1 else nullcontext() as pool:
+        each: Any = pool.map if pool else map
+        heard: list[Heard] = []
+        for index, one in enumerate(each(hear, [one.samples for one in spoken])):
             heard.append(one)
             progress("listening", index + 1, len(spoken))
         of = {(one.speaker, one.source, one.sentence): one.samples for one in spoken}
-        compared = pool.map(partial(_likeness, of), zip(spoken, heard, strict=True), chunksize=4)
-        alike = []
-        for index, likely in enumerate(compared):
+        alike: list[Likeness | None] = []
+        for index, likely in enumerate(
+            each(_likeness, [_with_its_models(of, one, hears) for one, hears in zip(spoken, heard, strict=True)])
+        ):
             alike.append(likely)
             progress("comparing voices", index + 1, len(spoken))
     rows = []
@@ -156,12 +160,18 @@ def judge(spoken: Sequence[Spoken], *, progress: Progress = ignore_progress, wor
     return {"sentences": len({one.sentence for one in spoken}), "rows": rows, "demands": demands(rows)}
 
 
-def _likeness(of: dict[tuple[str, str, Sentence], Samples], pair: tuple[Spoken, Heard]) -> Likeness | None:
-    one, heard = pair
+def _with_its_models(
+    of: dict[tuple[str, str, Sentence], Samples], one: Spoken, heard: Heard
+) -> tuple[Samples, Samples, Samples, float] | None:
+    """A clip, the right and the other synthesizer's of the same sentence, and when its last word ends; None for a synthesizer's own."""
     if one.source == SYNTHESIZER:
         return None
     other = next(who.name for who in SPEAKERS if who.name != one.speaker)
-    return likeness(one.samples, of[one.speaker, SYNTHESIZER, one.sentence], of[other, SYNTHESIZER, one.sentence], heard.end)
+    return one.samples, of[one.speaker, SYNTHESIZER, one.sentence], of[other, SYNTHESIZER, one.sentence], heard.end
+
+
+def _likeness(clips: tuple[Samples, Samples, Samples, float] | None) -> Likeness | None:
+    return likeness(*clips) if clips else None
 
 
 def _row(speaker: str, source: str, found: list[tuple[Spoken, Heard, Likeness | None]], of: dict[Any, Samples]) -> dict[str, Any]:
@@ -170,7 +180,7 @@ def _row(speaker: str, source: str, found: list[tuple[Spoken, Heard, Likeness | 
         return word_errors([text for text, _ in mine], [text for _, text in mine])
 
     alike = [likely for _, _, likely in found if likely]
-    rtfs = [one.rtf for one, _, _ in found if one.rtf is not None]
+    rtfs = [(one.rtf, len(one.samples)) for one, _, _ in found if one.rtf is not None]
     whole = errors()
     row: dict[str, Any] = {
         "voice": speaker,
@@ -181,7 +191,8 @@ def _row(speaker: str, source: str, found: list[tuple[Spoken, Heard, Likeness | 
         "rest": whole.rest,
         "kinds": {kind: errors(kind).rate for kind in dict.fromkeys(one.sentence.kind for one, _, _ in found)},
         "seconds": sum(len(one.samples) for one, _, _ in found) / SAMPLE_RATE,
-        "rtf": median(rtfs) if rtfs else None,
+        # of all clips together: a short text takes more of its own length, because the reference is rendered with it
+        "rtf": sum(rtf * length for rtf, length in rtfs) / sum(length for _, length in rtfs) if rtfs else None,
         "most_chunks": max(one.chunks for one, _, _ in found),
         "heard": [heard.text for _, heard, _ in found],
     }

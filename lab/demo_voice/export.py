@@ -42,7 +42,7 @@ REFERENCES = (
     Reference(
         "female",
         "Demo, female",
-        "The garden behind the house was full of light this morning.",
+        "We had dinner in the garden behind the old house.",
         "Synthetic: made with festival's cmu_us_slt_arctic_hts voice, which is free software.",
     ),
     Reference(

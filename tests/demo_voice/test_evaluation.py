@@ -142,8 +142,9 @@ def test_the_evaluation_speaks_through_the_lab_s_own_engine_and_exits_with_1_whe
 
     from lab.__main__ import app
 
-    few = tuple(next(one for one in sentences() if one.kind == kind) for kind in ("plain", "short"))
-    monkeypatch.setattr(evaluation, "sentences", lambda: few)
+    short = next(one for one in sentences() if one.kind == "short")
+    monkeypatch.setattr(evaluation, "sentences", lambda: (short,))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setenv("COLUMNS", "200")
     ended = CliRunner().invoke(app, ["demo-voice", "evaluate", "--nfe", "2", "--out", str(tmp_path), "--json"])
     found = json.loads(ended.stdout.strip().splitlines()[-1])

@@ -50,7 +50,7 @@ def vocoder_settings(corpus):
     text["head"]["init_args"]["dim"] = 32
     file = corpus / "vocos.yaml"
     file.write_text(json.dumps(text))
-    return vocoder_training.VocoderSettings(corpus, 4, config=file, batch=1, segment=4_096, alone=0.5)
+    return vocoder_training.VocoderSettings(corpus, 4, config=file, batch=1, segment=2_048, alone=0.5)
 
 
 def go(task, folder, settings, *, stopped=False):
