@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_WORSE = 1.4  # times the usual loss
+_WORSE, _SPREADS = 0.3, 8.0  # above the usual loss: so much of it, and so many times its usual distance from that
 _FINE = 1.1
 _WEIGHT = 0.1  # of a look in what is usual
 _LOOKS = 15  # between two copies
-_LOWER = 0.6
+_LOWER, _LEAST = 0.6, 0.2  # of the learning rate
 
 
 class Retreat:
@@ -26,21 +26,24 @@ class Retreat:
         self.factor = factor
         self._changing = changing
         self._usual: float | None = None
+        self._spread = 0.0
         self._copies: list[list[torch.Tensor]] = []
         self._looks = 0
 
     def looked(self, loss: float) -> bool:
         """Say what the loss was, at regular intervals; whether it went back."""
-        if not math.isfinite(loss) or (self._usual is not None and loss > _WORSE * self._usual):
+        if not math.isfinite(loss) or (self._usual is not None and loss > self._usual + max(_WORSE * self._usual, _SPREADS * self._spread)):
             if not self._copies:
                 return False
             with torch.no_grad():
                 for value, kept in zip(self._changing(), self._copies[0], strict=True):
                     value.copy_(kept)
-            self.factor *= _LOWER
+            self.factor = max(_LEAST, self.factor * _LOWER)
             self._copies, self._looks = self._copies[:1], 0
             return True
-        self._usual = loss if self._usual is None else self._usual + _WEIGHT * (loss - self._usual)
+        distance = 0.0 if self._usual is None else loss - self._usual
+        self._usual = loss if self._usual is None else self._usual + _WEIGHT * distance
+        self._spread += _WEIGHT * (abs(distance) - self._spread)
         self._looks += 1
         if self._looks >= _LOOKS and loss < _FINE * self._usual:
             self._copies = [*self._copies[-1:], [value.detach().clone() for value in self._changing()]]
