@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -71,12 +71,29 @@ class Process:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace `state.pt`; only the first process does."""
+    def save(self, fixed: dict[str, Any], **state: Any) -> None:
+        """Replace `state.pt`; only the first process does. `fixed` is what a training that goes on must have in common with this one."""
         if self.first:
             buffer = BytesIO()
-            torch.save(state, buffer)
+            torch.save({"settings": {name: str(value) for name, value in fixed.items()}, **state}, buffer)
             write_whole(self.folder / _STATE, buffer.getvalue())
+
+    def resumed(self, fixed: dict[str, Any], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
+        """What was saved, its "optimizers" put back already; empty where there is nothing yet.
+
+        Raises:
+            TrainingError: the folder has a training with something else in `fixed`.
+        """
+        state = saved(self.folder)
+        if state is None:
+            return {}
+        if other := [name for name, value in fixed.items() if state["settings"].get(name) != str(value)]:
+            raise TrainingError(f"{self.folder} has a training with another {', '.join(other)}. Choose another folder, or delete it first.")
+        for optimizer, its in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its)
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"].to(self.device)
+        return state
 
     def wrapped(self, module: torch.nn.Module) -> torch.nn.Module:
         """`module` with its gradients averaged over the processes, where there are several."""

@@ -20,7 +20,7 @@ from lab.demo_voice import bank
 from lab.demo_voice.graphs import beside_the_default_stream
 from lab.demo_voice.model import CONFIG, cfm, config, exported_state, imported_state
 from lab.demo_voice.muon import Muon
-from lab.demo_voice.processes import Process, TrainingError, saved
+from lab.demo_voice.processes import Process
 from lab.demo_voice.retreat import Retreat
 from lab.demo_voice.rows import Batch, Rows
 from lab.demo_voice.step import Dropped, Step
@@ -108,7 +108,9 @@ def _train(process: Process, settings: Settings) -> None:
     model = _model(settings).to(process.device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizers = _optimizers(model, settings, process.device)
-    state = _resume(process, settings, model, average, optimizers)
+    if state := process.resumed(settings.fixed, optimizers):
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
     at = int(state.get("step", 0))
     data = bank.load(settings.corpus, model.mel_spec, process.device, settings.parts)
     if settings.compile and on_card:
@@ -203,14 +205,12 @@ def _save(
     if not process.first:
         return
     process.save(
-        {
-            "step": step,
-            "settings": {name: str(value) for name, value in settings.fixed.items()},
-            "model": _plain(model),
-            "average": _plain(average),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            **also,
-        }
+        settings.fixed,
+        step=step,
+        model=_plain(model),
+        average=_plain(average),
+        optimizers=[optimizer.state_dict() for optimizer in optimizers],
+        **also,
     )
     metadata = {"steps": str(settings.start_steps + step), "seed": str(settings.seed)}
     unfinished = process.folder / f".{EXPORT}"
@@ -220,20 +220,3 @@ def _save(
 
 def _plain(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu() for name, value in module.state_dict().items()}
-
-
-def _resume(process: Process, settings: Settings, model: Any, average: Any, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-    """What `_save` saved, in place where it is; the rest is returned."""
-    state = saved(process.folder)
-    if state is None:
-        return {}
-    mine = {name: str(value) for name, value in settings.fixed.items()}
-    if other := [name for name, value in mine.items() if state["settings"].get(name) != value]:
-        raise TrainingError(f"{process.folder} has a training with another {', '.join(other)}. Choose another folder, or delete it first.")
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    for optimizer, its in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(its)
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"].to(process.device)
-    return state

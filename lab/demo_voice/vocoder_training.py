@@ -19,7 +19,7 @@ from lab.demo_voice.bank import HELD_OUT
 from lab.demo_voice.corpus import parts
 from lab.demo_voice.graphs import Graphs, beside_the_default_stream
 from lab.demo_voice.model import VOCODER_CONFIG, vocoder
-from lab.demo_voice.processes import Process, TrainingError, saved
+from lab.demo_voice.processes import Process
 from lab.engine.compat import prepare_imports
 
 EXPORT = "vocoder.safetensors"
@@ -206,7 +206,10 @@ def _train(process: Process, settings: VocoderSettings) -> None:
     modules = _Generator(vocoder(settings.config)).to(process.device), _Adversaries().to(process.device)
     rate = torch.tensor(settings.rate, device=process.device)
     optimizers = [torch.optim.AdamW(module.parameters(), rate.clone(), betas=_BETAS, fused=True, capturable=on_card) for module in modules]
-    step = _resume(process, settings, modules, optimizers)
+    if state := process.resumed(settings.fixed, optimizers):
+        for module, values in zip(modules, state["modules"], strict=True):
+            module.load_state_dict(values)
+    step = int(state.get("step", 0))
     wrapped = [process.wrapped(module) for module in modules]
     each = _Round(modules, wrapped, optimizers, _samples(settings).to(process.device), settings)
     graphs = Graphs(settings.captured and on_card and process.world == 1)
@@ -248,32 +251,9 @@ def _save(process: Process, settings: VocoderSettings, step: int, modules: Seque
     if not process.first:
         return
     states = [{name: value.detach().cpu() for name, value in module.state_dict().items()} for module in modules]
-    process.save(
-        {
-            "step": step,
-            "settings": {name: str(value) for name, value in settings.fixed.items()},
-            "modules": states,
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        }
-    )
+    process.save(settings.fixed, step=step, modules=states, optimizers=[optimizer.state_dict() for optimizer in optimizers])
     mine = {name.removeprefix("vocoder."): value for name, value in states[0].items()}
     exported = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in mine.items()}
     unfinished = process.folder / f".{EXPORT}"
     save_file(exported, unfinished, {"steps": str(step), "seed": str(settings.seed)})
     unfinished.replace(process.folder / EXPORT)
-
-
-def _resume(process: Process, settings: VocoderSettings, modules: Sequence[torch.nn.Module], optimizers: Sequence[Any]) -> int:
-    state = saved(process.folder)
-    if state is None:
-        return 0
-    mine = {name: str(value) for name, value in settings.fixed.items()}
-    if other := [name for name, value in mine.items() if state["settings"].get(name) != value]:
-        raise TrainingError(f"{process.folder} has a training with another {', '.join(other)}. Choose another folder, or delete it first.")
-    for module, values in zip(modules, state["modules"], strict=True):
-        module.load_state_dict(values)
-    for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(values)
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"].to(process.device)
-    return int(state["step"])
