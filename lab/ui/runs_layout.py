@@ -20,7 +20,7 @@ _ADDRESS = """(link) => {
 }"""
 #: A tab was opened: say which, and that it has to be filled; not when the page itself has opened it, and fills it already.
 _OPENED = """(tab, opened) => tab === "TAB" ? [tab, opened] : ["TAB", `TAB ${Date.now()}`]"""
-#: The selection has changed: if meanwhile another tab was opened, or another way of drawing chosen, what the answer brought is not what is to be seen.
+#: An answer has come: if meanwhile another tab was opened, or another way of drawing chosen, what it brought is not what is to be seen.
 _CAUGHT_UP = """(tab, kind, differences, filled, opened) =>
     filled === `${tab} ${kind} ${Boolean(differences)}` ? opened : `${tab} ${Date.now()}`"""
 _ABOUT = {
@@ -143,7 +143,7 @@ def _wire(app: gr.Blocks, page: RunsPage, parts: dict[str, Any]) -> None:
         yield from page.keep(*chosen(values), request)
 
     def again(name: str) -> Any:
-        def handler(values: dict[Any, Any], request: gr.Request) -> tuple[Any, str]:
+        def handler(values: dict[Any, Any], request: gr.Request) -> tuple[str, str, Any]:
             return page.again(name, *chosen(values), request)
 
         return handler
@@ -162,17 +162,17 @@ def _wire(app: gr.Blocks, page: RunsPage, parts: dict[str, Any]) -> None:
         parts["file"].upload(take, inputs, outputs, **quiet),
         parts["keep"].click(keep, inputs, outputs, **quiet),
     ]
+    where = [parts["link"], parts["filled"]]
     others = [
-        parts["kind"].input(again("distributions"), inputs, [parts["distributions"], parts["link"]], **quiet),
-        parts["differences"].input(again("environment"), inputs, [parts["environment"], parts["link"]], **quiet),
-        parts["opened"].change(look, inputs, [parts["link"], *(parts[name] for name in PARTS)], **quiet),
+        parts["kind"].input(again("distributions"), inputs, [*where, parts["distributions"]], **quiet),
+        parts["differences"].input(again("environment"), inputs, [*where, parts["environment"]], **quiet),
+        parts["opened"].change(look, inputs, [*where, *(parts[name] for name in PARTS)], **quiet),
     ]
     which = [parts["tab"], parts["opened"]]
     for tab in TABS:
         parts[f"tab {tab}"].select(None, which, which, js=_OPENED.replace("TAB", tab))
     made = [parts["files"], parts["made"]]
     parts["make"].click(export, inputs | {parts["kinds"]}, made, show_progress_on=[parts["made"]], concurrency_limit=2)
-    for event in choices:
+    for event in (*choices, *others):  # answers may come in another order than they were asked for
         event.then(None, [parts[name] for name in ("tab", "kind", "differences", "filled", "opened")], parts["opened"], js=_CAUGHT_UP)
-    for event in (*choices, *others):
         event.then(None, parts["link"], None, js=_ADDRESS)

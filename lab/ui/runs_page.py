@@ -98,15 +98,16 @@ class RunsPage:
         yield in_order({**changes, **({"words": _words(shelf, troubles)} if troubles else {})})
 
     def look(self, wanted: Selection, uploads: list[Upload], request: Any) -> list[Any]:
-        """Fill the tab that was opened; returns the link and `PARTS`, those of other tabs left as they are."""
+        """Fill the tab that was opened; returns the link, what was filled, and `PARTS`, those of other tabs left as they are."""
         shelf = take_from_shelf(self.views, wanted, uploads)
-        filled = TABS[shelf.selection.tab]
-        return [link_of(shelf.selection, request), *(make(name, shelf, []) if name in filled else gr.skip() for name in PARTS)]
+        these = TABS[shelf.selection.tab]
+        parts = [make(name, shelf, []) if name in these else gr.skip() for name in PARTS]
+        return [link_of(shelf.selection, request), filled(wanted), *parts]
 
-    def again(self, name: str, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[Any, str]:
-        """Make one part of the page in another way; returns it and the link."""
+    def again(self, name: str, wanted: Selection, uploads: list[Upload], request: Any) -> tuple[str, str, Any]:
+        """Make one part of the page in another way; returns the link, what was filled, and the part."""
         shelf = take_from_shelf(self.views, wanted, uploads)
-        return make(name, shelf, []), link_of(shelf.selection, request)
+        return link_of(shelf.selection, request), filled(wanted), make(name, shelf, [])
 
     # --- runs from elsewhere
 

@@ -215,6 +215,31 @@ def test_a_tab_opened_while_a_choice_is_on_its_way_stays_open_and_shows_what_was
     assert page.query["tab"] == ["speed"]
 
 
+def test_an_answer_that_comes_late_does_not_undo_another_way_of_drawing(visit, monkeypatch):
+    page = visit()
+    page.open("?run=newest&run=cpu")
+    page.tab("speed")
+    page.drawn("distributions")
+    page.tab("verdict")
+    page.drawn("forest")
+    look = runs_page.RunsPage.look
+
+    def late(*arguments):
+        made = look(*arguments)
+        monkeypatch.setattr(runs_page.RunsPage, "look", look)
+        time.sleep(3)
+        return made
+
+    monkeypatch.setattr(runs_page.RunsPage, "look", late)
+    page.tab("speed")  # asks for violins, which come after the ECDF
+    page.page.click("#runs-kind label:has-text('ECDF')")
+    page.page.wait_for_function(f"({DATA})('distributions')?.every(trace => trace.type === 'scatter')")
+    page.page.wait_for_timeout(4_000)
+    page.page.wait_for_function(f"({DATA})('distributions')?.every(trace => trace.type === 'scatter')")
+    page.page.wait_for_function("location.search.includes('kind=ecdf')")
+    assert page.link == page.page.url
+
+
 def test_a_link_whose_filters_nothing_passes_opens_its_tab_when_a_filter_is_taken_away(visit):
     page = visit()
     page.open("?card=a+CPU&config=no-empty-cache&tab=speed", figure="")

@@ -242,7 +242,7 @@ def test_only_the_open_tab_is_computed_and_the_others_are_emptied(stored, page):
 
 @pytest.mark.parametrize("tab", TABS)
 def test_a_tab_that_is_opened_is_filled(stored, page, tab):
-    link, *parts = page.look(Selection(runs=("new-h100",), tab=tab), [], request())
+    link, _, *parts = page.look(Selection(runs=("new-h100",), tab=tab), [], request())
     assert from_query(QueryParams(link.split("?")[1]).multi_items()).tab == tab
     filled = {name: part for name, part in zip(PARTS, parts, strict=True) if not _skipped(part)}
     assert set(filled) == set(TABS[tab])
@@ -250,12 +250,12 @@ def test_a_tab_that_is_opened_is_filled(stored, page, tab):
 
 
 def test_the_distributions_and_the_environment_can_be_made_again_alone(stored, page):
-    figure, link = page.again("distributions", Selection(kind="ecdf"), [], request())
+    link, said, figure = page.again("distributions", Selection(kind="ecdf"), [], request())
     assert figure.data[0].line.shape == "hv"
-    assert "kind=ecdf" in link
-    table, link = page.again("environment", Selection(differences=True), [], request())
+    assert ("kind=ecdf" in link, said) == (True, "verdict ecdf false")
+    link, said, table = page.again("environment", Selection(differences=True), [], request())
     assert set(table["Differs"]) == {"≠"}
-    assert "differences=1" in link
+    assert ("differences=1" in link, said) == (True, "verdict violin true")
 
 
 # --- tables
@@ -284,7 +284,7 @@ def test_environments_stand_side_by_side_with_the_differences_first(stored, page
 
 def test_tables_hold_plain_strings_in_one_line(stored, page):
     for tab in TABS:
-        for part in page.look(Selection(tab=tab), [], request())[1:]:
+        for part in page.look(Selection(tab=tab), [], request())[2:]:
             if isinstance(part, pd.DataFrame):
                 assert all(isinstance(cell, str) and "\n" not in cell for cell in part.to_numpy().ravel())
 
@@ -472,7 +472,7 @@ def test_the_strings_of_an_uploaded_run_stay_inert_everywhere(folder, page, uplo
     assert "](" not in shown["words"]
     uploads = shown["uploads"]
     for tab in TABS:
-        for part in page.look(Selection(runs=tuple(chosen(shown)), tab=tab), uploads, request())[1:]:
+        for part in page.look(Selection(runs=tuple(chosen(shown)), tab=tab), uploads, request())[2:]:
             if isinstance(part, go.Figure):
                 assert "<img" not in part.to_json().replace("\\u003c", "<").replace("&lt;img", "")
     files, _ = page.export([kind for _, kind in run_export.KINDS], Selection(runs=tuple(chosen(shown))), uploads, request())
