@@ -27,6 +27,8 @@ _LOG_EVERY = 50
 #: Weights of the losses: `VocosExp(mel_loss_coeff=45, mrd_loss_coeff=0.1)` of vocos' configs.
 _MEL, _RESOLUTION = 45.0, 0.1
 _BETAS = (0.8, 0.9)
+#: What the discriminators look at: every so many samples, and spectra of so many; vocos' own.
+PERIODS, WINDOWS = (2, 3, 5, 7, 11), (2048, 1024, 512)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class _Adversaries(torch.nn.Module):
         from vocos.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
         from vocos.loss import DiscriminatorLoss, FeatureMatchingLoss, GeneratorLoss
 
-        self.periods, self.resolutions = MultiPeriodDiscriminator(), MultiResolutionDiscriminator()
+        self.periods, self.resolutions = MultiPeriodDiscriminator(PERIODS), MultiResolutionDiscriminator(WINDOWS)
         self._discriminator, self._generator, self._features = DiscriminatorLoss(), GeneratorLoss(), FeatureMatchingLoss()
 
     def forward(self, real: torch.Tensor, made: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,7 @@ def settings(corpus):
 
 @pytest.fixture(scope="module")
 def vocoder_settings(corpus):
-    """Of a tiny Vocos; its discriminators are as large as ever."""
+    """Of a tiny Vocos; its discriminators are as wide as ever."""
     text = yaml.safe_load(models.VOCODER_CONFIG.read_text())
     text["backbone"]["init_args"] |= {"dim": 32, "intermediate_dim": 64, "num_layers": 1}
     text["head"]["init_args"]["dim"] = 32
@@ -124,7 +124,9 @@ def test_more_processes_than_cards_are_refused(settings, tmp_path):
         )
 
 
-def test_the_vocoder_learns_alone_then_with_its_discriminators_and_goes_on(vocoder_settings, tmp_path):
+def test_the_vocoder_learns_alone_then_with_its_discriminators_and_goes_on(vocoder_settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(vocoder_training, "PERIODS", (2, 7))
+    monkeypatch.setattr(vocoder_training, "WINDOWS", (512,))
     go(vocoder_training.train, tmp_path, replace(vocoder_settings, look_every=3), stopped=True)
     early = saved(tmp_path)
     assert early["step"] == 3
