@@ -16,7 +16,7 @@ from lab.engine.device import probe
 from lab.errors import LabError
 
 demo_voice_app = typer.Typer(
-    help="Make the embedded demo voice: corpus, train, train-vocoder, export, evaluate, in this order. Each can be stopped and goes on where it was.",
+    help="Make the embedded demo voice: corpus, train, train-vocoder, export, evaluate, card, in this order. Each can be stopped and goes on where it was.",
     no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Argument(help="Its folder.", file_okay=False)]

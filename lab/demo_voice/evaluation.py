@@ -233,7 +233,8 @@ def demands(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             ask("clips nearer to the right voice at NFE 32", voice, row["right_voice"], 1.0, row["right_voice"] == 1.0)
             if row["silence"] is not None:
                 ask("silence where the synthesizer is silent at NFE 32", voice, row["silence"], 0.9, row["silence"] >= 0.9)
-            ask("level after the last word at NFE 32, dB", voice, row["after_db"] or -99.0, -35.0, (row["after_db"] or -99.0) <= -35.0)
+            after = -99.0 if row["after_db"] is None else row["after_db"]  # nothing follows
+            ask("level after the last word at NFE 32, dB", voice, after, -35.0, after <= -35.0)
         if (few := by.get((voice, "nfe4"))) and (row := by.get((voice, "nfe7"))):
             ask("word error rate at NFE 4 against 7", voice, few["wer"], row["wer"] + 0.05, few["wer"] >= row["wer"] + 0.05)
         if (row := by.get((voice, "nfe7"))) and row["rtf"] is not None:

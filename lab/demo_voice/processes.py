@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -20,9 +20,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import save
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
+from lab.demo_voice.graphs import beside_the_default_stream
 from lab.durable import write_whole
+from lab.engine.compat import prepare_imports
 from lab.engine.process import Cancel, Progress
 from lab.errors import LabError
 
@@ -64,6 +67,19 @@ class Process:
         dist.broadcast(word, 0)
         return bool(word.item())
 
+    @contextmanager
+    def ready(self, seed: int) -> Iterator[None]:
+        """What every training begins with: upstream can be imported, new values come from `seed`, TF32 is allowed, and a card has a stream of its own."""
+        prepare_imports()
+        torch.manual_seed(seed)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        with beside_the_default_stream(self.device):
+            yield
+
+    def number(self, seed: int, step: int) -> int:
+        """Seed of what this process draws in a step."""
+        return hash((seed, step, self.rank)) % 2**32  # of integers alone, which hash alike everywhere
+
     def log(self, step: int, **values: float) -> None:
         """Write a line to `log.jsonl`; only the first process does."""
         if self.first:
@@ -77,6 +93,11 @@ class Process:
             buffer = BytesIO()
             torch.save({"settings": {name: str(value) for name, value in fixed.items()}, **state}, buffer)
             write_whole(self.folder / _STATE, buffer.getvalue())
+
+    def export(self, name: str, values: dict[str, torch.Tensor], steps: int, seed: int) -> None:
+        """Replace the file `name` with `values`, and say how many steps they have had; only the first process does."""
+        if self.first:
+            write_whole(self.folder / name, save(values, {"steps": str(steps), "seed": str(seed)}))
 
     def resumed(self, fixed: dict[str, Any], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
         """What was saved, its "optimizers" put back already; empty where there is nothing yet.
@@ -189,3 +210,8 @@ def _group(rank: int, world: int, device: str, port: int) -> Any:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def plain(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Its state on the CPU, apart from its parameters."""
+    return {name: value.detach().cpu() for name, value in module.state_dict().items()}

@@ -78,7 +78,8 @@ INSTALL = (
 )
 
 
-def novels() -> list[str]:
+@cache
+def novels() -> tuple[str, ...]:
     """Paragraphs of the novels, one line each, as they were typed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # rdata does not know the ending of R's lazy-load index
@@ -92,7 +93,7 @@ def novels() -> list[str]:
             packed = zlib.decompress(data[start + 4 : start + length])  # four bytes say how long it will be
             lines = rdata.conversion.convert(rdata.parser.parse_data(packed))
             paragraphs += [" ".join(block.split()) for block in "\n".join(map(str, lines)).split("\n\n")]
-    return [paragraph for paragraph in paragraphs if paragraph]
+    return tuple(filter(None, paragraphs))
 
 
 def words(size: int = 35) -> list[str]:

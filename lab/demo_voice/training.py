@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Subset
 
 from lab.demo_voice import bank
-from lab.demo_voice.graphs import beside_the_default_stream
 from lab.demo_voice.model import CONFIG, cfm, config, exported_state, imported_state
 from lab.demo_voice.muon import Muon
-from lab.demo_voice.processes import Process
+from lab.demo_voice.processes import Process, plain
 from lab.demo_voice.retreat import Retreat
 from lab.demo_voice.rows import Batch, Rows
 from lab.demo_voice.step import Dropped, Step
-from lab.engine.compat import prepare_imports
 
-_MOST_STEPS = 10_000_000
 _BESIDE_MUON = 0.5  # of the rate
 EXPORT = "model.safetensors"
 
@@ -96,10 +93,7 @@ def train(process: Process, settings: Settings) -> None:
     Raises:
         TrainingError: the folder has a training with other settings.
     """
-    prepare_imports()
-    torch.manual_seed(settings.seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    with beside_the_default_stream(process.device):
+    with process.ready(settings.seed):
         _train(process, settings)
 
 
@@ -120,7 +114,7 @@ def _train(process: Process, settings: Settings) -> None:
     retreat = Retreat(step.changing, state.get("factor", 1.0))
     minutes_at_save = 0.0
     for batch in _batches(data, settings, process, at):
-        step.gradients(batch.frames, batch.text, _seeded(settings.seed, at, process.rank, model))
+        step.gradients(batch.frames, batch.text, _seeded(process.number(settings.seed, at), model))
         if process.world > 1:
             step.share()
         step.change(rate := rate_at(at, settings) * retreat.factor, min(settings.average, (at + 1) / (at + 10)))
@@ -174,7 +168,7 @@ def _optimizers(model: Any, settings: Settings, device: torch.device) -> list[to
 
 
 def _batches(data: bank.Bank, settings: Settings, process: Process, step: int) -> DataLoader[Batch]:
-    rows = Rows(data.speakers, settings.frames, settings.seed, process.rank, _MOST_STEPS)
+    rows = Rows(data.speakers, settings.frames, settings.seed, process.rank, settings.steps)
     return DataLoader(
         Subset(rows, range(step, settings.steps)),
         batch_size=None,
@@ -184,9 +178,8 @@ def _batches(data: bank.Bank, settings: Settings, process: Process, step: int) -
     )
 
 
-def _seeded(seed: int, step: int, rank: int, model: Any) -> Dropped:
+def _seeded(number: int, model: Any) -> Dropped:
     """Seeds what upstream draws in a step (noise, times and spans, on the device), and draws what is left out as upstream does."""
-    number = hash((seed, step, rank)) % 2**32  # of integers alone, which hash alike everywhere
     torch.manual_seed(number)
     draw = random.Random(number)
     audio, text = draw.random() < model.audio_drop_prob, draw.random() < model.cond_drop_prob
@@ -207,16 +200,9 @@ def _save(
     process.save(
         settings.fixed,
         step=step,
-        model=_plain(model),
-        average=_plain(average),
+        model=plain(model),
+        average=plain(average),
         optimizers=[optimizer.state_dict() for optimizer in optimizers],
         **also,
     )
-    metadata = {"steps": str(settings.start_steps + step), "seed": str(settings.seed)}
-    unfinished = process.folder / f".{EXPORT}"
-    save_file(exported_state(_plain(average)), unfinished, metadata)
-    unfinished.replace(process.folder / EXPORT)
-
-
-def _plain(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu() for name, value in module.state_dict().items()}
+    process.export(EXPORT, exported_state(plain(average)), settings.start_steps + step, settings.seed)

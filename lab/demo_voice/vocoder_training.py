@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from lab.audio import SAMPLE_RATE
 from lab.demo_voice.bank import HELD_OUT
 from lab.demo_voice.corpus import parts
-from lab.demo_voice.graphs import Graphs, beside_the_default_stream
+from lab.demo_voice.graphs import Graphs
 from lab.demo_voice.model import VOCODER_CONFIG, vocoder
-from lab.demo_voice.processes import Process
-from lab.engine.compat import prepare_imports
+from lab.demo_voice.processes import Process, plain
 
 EXPORT = "vocoder.safetensors"
 _LOG_EVERY = 50
@@ -195,11 +193,8 @@ def train(process: Process, settings: VocoderSettings) -> None:
     Raises:
         TrainingError: the folder has a training with other settings.
     """
-    prepare_imports()
-    torch.manual_seed(settings.seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    with beside_the_default_stream(process.device):
+    with process.ready(settings.seed):
         _train(process, settings)
 
 
@@ -217,7 +212,7 @@ def _train(process: Process, settings: VocoderSettings) -> None:
     graphs = Graphs(settings.captured and on_card and process.world == 1)
     minutes_at_save, since = 0.0, step
     while step < settings.steps:
-        torch.manual_seed(hash((settings.seed, step, process.rank)) % 2**32)
+        torch.manual_seed(process.number(settings.seed, step))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"].fill_(settings.rate * (0.02 + 0.98 * (1 + math.cos(math.pi * step / settings.steps)) / 2))
         judged = step >= settings.alone * settings.steps
@@ -252,10 +247,8 @@ def _segments(samples: torch.Tensor, settings: VocoderSettings) -> torch.Tensor:
 def _save(process: Process, settings: VocoderSettings, step: int, modules: Sequence[torch.nn.Module], optimizers: Sequence[Any]) -> None:
     if not process.first:
         return
-    states = [{name: value.detach().cpu() for name, value in module.state_dict().items()} for module in modules]
+    states = [plain(module) for module in modules]
     process.save(settings.fixed, step=step, modules=states, optimizers=[optimizer.state_dict() for optimizer in optimizers])
     mine = {name.removeprefix("vocoder."): value for name, value in states[0].items()}
     exported = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in mine.items()}
-    unfinished = process.folder / f".{EXPORT}"
-    save_file(exported, unfinished, {"steps": str(step), "seed": str(settings.seed)})
-    unfinished.replace(process.folder / EXPORT)
+    process.export(EXPORT, exported, step, settings.seed)
