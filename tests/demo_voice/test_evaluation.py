@@ -40,6 +40,7 @@ def test_a_good_voice_meets_every_demand():
         (row("nfe32", 0.2, right_voice=0.98), "clips nearer to the right voice at NFE 32"),
         (row("nfe32", 0.2, silence=0.8), "silence where the synthesizer is silent at NFE 32"),
         (row("nfe32", 0.2, after_db=-20.0), "level after the last word at NFE 32, dB"),
+        (row("nfe32", 0.2, after_db=0.0), "level after the last word at NFE 32, dB"),
         (row("nfe7", 0.31), "word error rate at NFE 7"),
         (row("nfe7", 0.2, rtf=0.7), "real-time factor at NFE 7"),
         (row("nfe4", 0.21), "word error rate at NFE 4 against 7"),
