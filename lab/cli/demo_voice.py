@@ -53,11 +53,16 @@ def train_command(
     frames: Annotated[int, typer.Option("--frames", help="Mel frames of one process' batch.", min=2_080)] = 32_768,
     rate: Annotated[float, typer.Option("--rate", help="Highest learning rate.", min=0.0)] = 1e-3,
     falling: Annotated[float, typer.Option("--falling", help="Share of the steps in which the rate falls.", min=0.0, max=1.0)] = 0.4,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="muon (with AdamW) or adamw.", metavar="muon|adamw")] = "muon",
     start: Annotated[
         Path | None, typer.Option("--start", help="An exported model.safetensors to begin with.", dir_okay=False, exists=True)
     ] = None,
     parts: Parts = 0,
+    growing: Annotated[
+        int,
+        typer.Option(
+            "--growing", help="After so many steps, and so many again, read one part more (0: never); wait for it if need be.", min=0
+        ),
+    ] = 0,
     start_steps: Annotated[int, typer.Option("--start-steps", help="Steps that it has had.", min=0)] = 0,
     processes: Processes = 0,
     minutes: Minutes = None,
@@ -69,16 +74,14 @@ def train_command(
     from lab.demo_voice.training import Settings, train
 
     with plain_errors(as_json):
-        if optimizer not in ("muon", "adamw"):
-            raise LabError("--optimizer is muon or adamw.")
         settings = Settings(
             corpus,
             steps,
             parts=parts,
+            growing=growing,
             frames=frames,
             rate=rate,
             falling=falling,
-            optimizer=optimizer,
             start=start,
             start_steps=start_steps,
             seed=seed,

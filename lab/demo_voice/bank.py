@@ -1,62 +1,88 @@
-"""The corpus as mel frames on one device, which is all that training reads."""
+"""The corpus as mel frames on one device, which is all that training reads; it grows while the corpus does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lab.audio import HOP
-from lab.demo_voice.corpus import parts
+from lab.demo_voice.corpus import PART, Part, part, parts_there
 from lab.demo_voice.rows import Utterances
+from lab.demo_voice.synthesizers import SPEAKERS
 
 _AT_ONCE = 64  # utterances whose mel is made together
+_FRAMES_EACH = 450  # of an utterance that is not there yet: a quarter more than they have
 #: Utterances at the end of each part that no training sees; the vocoder is judged by them.
 HELD_OUT = 2
 
 
-@dataclass(frozen=True)
 class Bank:
-    """All frames of the corpus.
+    """Mel frames of a corpus' utterances, each made by itself as upstream makes that of a reference.
+
+    Args:
+        folder: The corpus, which may be in the making.
+        mel_spec: Upstream's `MelSpec`, which turns (batch, samples) into (batch, channels, frames).
+        device: Where to.
+        most: So many parts of each speaker will be read; room is taken for all of them at once, because captured graphs point into it.
 
     Attributes:
         mel: (frames, channels) FP16 on the device; the first frame is digital silence.
-        speakers: Where each speaker's utterances lie in it.
+        parts: So many parts of each speaker are in it.
     """
 
-    mel: torch.Tensor
-    speakers: list[Utterances]
+    def __init__(self, folder: Path, mel_spec: Any, device: torch.device, most: int) -> None:
+        silence = mel_spec(torch.zeros(1, 4 * HOP, device=device))[0, :, :1].T.half()
+        self.mel = torch.zeros(1 + self._room(folder, most), silence.shape[1], dtype=torch.float16, device=device)
+        self.mel[:1] = silence
+        self.parts = 0
+        self._folder, self._mel_spec, self._count = folder, mel_spec, 1
+        self._found: dict[str, tuple[list[int], list[int], list[str]]] = {}
 
+    @staticmethod
+    def _room(folder: Path, most: int) -> int:
+        if parts_there(folder) < most:
+            return most * PART * len(SPEAKERS) * _FRAMES_EACH
+        return sum(int(_frames(one.starts).sum()) for number in range(most) for one in part(folder, number))
 
-def load(folder: Path, mel_spec: Any, device: torch.device, most: int = 0) -> Bank:
-    """Make the mel of every utterance by itself, as upstream makes that of a reference.
+    def grow(self, most: int) -> None:
+        """Read on until `most` parts of each speaker are in it; they have to be there.
 
-    Args:
-        folder: The corpus.
-        mel_spec: Upstream's `MelSpec`, which turns (batch, samples) into (batch, channels, frames).
-        device: Where to.
-        most: So many parts of each speaker; 0 for all.
-    """
-    silence = mel_spec(torch.zeros(1, 4 * HOP, device=device))[0, :, :1].T.half()
-    frames, count = [silence], 1
-    found: dict[str, tuple[list[int], list[int], list[str]]] = {}
-    for part in parts(folder, most):
-        starts, lengths, texts = found.setdefault(part.speaker, ([], [], []))
-        samples = torch.from_numpy(np.array(part.samples)).to(device)
-        bounds = part.starts.tolist()
-        order = sorted(range(max(0, len(part.texts) - HELD_OUT)), key=lambda index: bounds[index + 1] - bounds[index])
+        Raises:
+            CorpusError: they are not.
+        """
+        for number in range(self.parts, most):
+            for one in part(self._folder, number):
+                self._add(one)
+        self.parts = max(self.parts, most)
+
+    @property
+    def speakers(self) -> list[Utterances]:
+        """Where each speaker's utterances lie in `mel`."""
+        return [Utterances.of(np.asarray(starts), np.asarray(lengths), texts) for starts, lengths, texts in self._found.values()]
+
+    def _add(self, one: Part) -> None:
+        starts, lengths, texts = self._found.setdefault(one.speaker, ([], [], []))
+        samples = torch.from_numpy(np.array(one.samples)).to(self.mel.device)
+        frames = _frames(one.starts)
+        order = np.argsort(frames[: max(0, len(one.texts) - HELD_OUT)], kind="stable").tolist()
         for first in range(0, len(order), _AT_ONCE):
-            for index, mel in zip(chosen := order[first : first + _AT_ONCE], _mels(samples, bounds, chosen, mel_spec), strict=True):
-                starts.append(count)
+            chosen = order[first : first + _AT_ONCE]
+            for index, mel in zip(chosen, _mels(samples, one.starts.tolist(), chosen, self._mel_spec), strict=True):
+                if self._count + len(mel) > len(self.mel):
+                    return  # longer utterances than there is room for; the rest of them is left out
+                self.mel[self._count : self._count + len(mel)] = mel
+                starts.append(self._count)
                 lengths.append(len(mel))
-                texts.append(part.texts[index])
-                frames.append(mel)
-                count += len(mel)
-    speakers = [Utterances.of(np.asarray(starts), np.asarray(lengths), texts) for starts, lengths, texts in found.values()]
-    return Bank(torch.cat(frames), speakers)
+                texts.append(one.texts[index])
+                self._count += len(mel)
+
+
+def _frames(starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.diff(starts) // HOP + 1
 
 
 def _mels(samples: torch.Tensor, bounds: list[int], chosen: list[int], mel_spec: Any) -> list[torch.Tensor]:

@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from lab.errors import LabError
 PART = 200
 #: Half of the utterances are faster or slower than usual, by up to this factor: the length that upstream plans for a text is rarely the natural one.
 _PACE = 1.2
-FORMAT = 1
+FORMAT = 2
 
 
 class CorpusError(LabError):
@@ -79,44 +80,46 @@ def build(
         source.file()
     settings = {"format": FORMAT, "utterances": utterances, "seed": seed, "speakers": [who.name for who in SPEAKERS], "pace": _PACE}
     _claim(folder, settings)
-    progress("writing the texts", 0, 0)
-    texts = corpus_texts(utterances * len(SPEAKERS), seed, without=without)
-    jobs: list[tuple[Path, str, list[str], list[float]]] = []
-    for index, who in enumerate(SPEAKERS):
-        mine, draw = texts[index :: len(SPEAKERS)], random.Random(f"paces {seed} {who.name}")
-        paces = [math.exp(draw.uniform(-1, 1) * math.log(_PACE)) if draw.random() < 0.5 else 1.0 for _ in mine]
-        for number, start in enumerate(range(0, len(mine), PART)):
-            part = slice(start, start + PART)
-            jobs.append((folder / f"{who.name}-{number:04}", who.name, mine[part], paces[part]))
-    jobs.sort(key=lambda job: job[0].name.rpartition("-")[2])  # the speakers by turns: a corpus can be read before it is whole
-    todo = [job for job in jobs if not job[0].with_suffix(".json").is_file()]
-    done = len(jobs) - len(todo)
+    total = len(SPEAKERS) * math.ceil(utterances / PART)
     with ProcessPoolExecutor(workers) as pool:
-        waiting = [pool.submit(_part, *job) for job in todo]
         try:
-            for future in as_completed(waiting):
+            waiting = []
+            for job in _jobs(folder, utterances, seed, without):  # the first are spoken while the last are written
+                if not job[0].with_suffix(".json").is_file():
+                    waiting.append(pool.submit(_part, *job))
+                if cancel:
+                    cancel.check()
+            for done, future in enumerate(as_completed(waiting), total - len(waiting) + 1):
                 future.result()
-                done += 1
-                progress("speaking", done, len(jobs))
+                progress("speaking", done, total)
                 if cancel:
                     cancel.check()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    described = {**settings, "sha256": digest(folder), "hours": round(_hours(folder), 3), "synthesizers": _versions()}
+    described = {**settings, **_whole(folder), "synthesizers": _versions()}
     write_whole(folder / "corpus.json", json.dumps(described, indent=1).encode())
     return described
 
 
+def _jobs(folder: Path, utterances: int, seed: int, without: frozenset[str]) -> Iterator[tuple[Path, str, list[str], list[float]]]:
+    """What each part says and at which pace, the speakers by turns: a corpus can be read before it is whole."""
+    texts = corpus_texts(seed, without=without)
+    draws = {who.name: random.Random(f"paces {seed} {who.name}") for who in SPEAKERS}
+    for number, start in enumerate(range(0, utterances, PART)):
+        chunk = list(islice(texts, min(PART, utterances - start) * len(SPEAKERS)))
+        for index, who in enumerate(SPEAKERS):
+            mine, draw = chunk[index :: len(SPEAKERS)], draws[who.name]
+            paces = [math.exp(draw.uniform(-1, 1) * math.log(_PACE)) if draw.random() < 0.5 else 1.0 for _ in mine]
+            yield folder / f"{who.name}-{number:04}", who.name, mine, paces
+
+
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "corpus.json"
-    if file.is_file():
-        there = json.loads(file.read_text())
-        if any(there.get(name) != value for name, value in settings.items()):
-            raise CorpusError(f"{folder} has a corpus made with other settings. Choose another folder, or delete it first.")
-    else:
-        write_whole(file, json.dumps(settings, indent=1).encode())
+    if not (there := _settings(folder)):
+        write_whole(folder / "corpus.json", json.dumps(settings, indent=1).encode())
+    elif any(there.get(name) != value for name, value in settings.items()):
+        raise CorpusError(f"{folder} has a corpus made with other settings. Choose another folder, or delete it first.")
 
 
 def _part(path: Path, name: str, texts: list[str], paces: list[float]) -> None:
@@ -126,40 +129,69 @@ def _part(path: Path, name: str, texts: list[str], paces: list[float]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, joined)
     write_whole(path.with_suffix(".npy"), buffer.getvalue())
-    index = {"speaker": name, "texts": [text for text, _ in spoken], "starts": starts.tolist()}
+    digest = hashlib.sha256(joined.tobytes()).hexdigest()
+    index = {"speaker": name, "texts": [text for text, _ in spoken], "starts": starts.tolist(), "sha256": digest}
     write_whole(path.with_suffix(".json"), json.dumps(index).encode())  # last: its name says that the part is whole
 
 
 def parts(folder: Path, most: int = 0) -> Iterator[Part]:
-    """The corpus, part by part, in the order of their names; the first `most` of each speaker, 0 for all.
+    """The corpus, part by part, the speakers by turns; the first `most` of each speaker, 0 for all.
 
     Raises:
-        CorpusError: there is none, or not as much.
+        CorpusError: there is none, or it is not there yet.
     """
-    files = sorted(file for file in folder.glob("*-*.json"))
-    if not files:
-        raise CorpusError(f"{folder} has no corpus. Make one with: python -m lab demo-voice corpus {folder}")
-    if most:
-        files = [file for file in files if int(file.stem.rpartition("-")[2]) < most]
-        if len(files) != most * len({file.stem.rpartition("-")[0] for file in files}):
-            raise CorpusError(f"{folder} does not have the first {most} parts of every voice. Let it grow, or ask for fewer with --parts.")
-    for file in files:
+    planned = parts_planned(folder, most)
+    if (there := parts_there(folder)) < (most or planned):
+        raise CorpusError(f"{folder} has {there} parts of every voice as yet, not {most or planned}. Let the corpus be finished first.")
+    for number in range(most or planned):
+        yield from part(folder, number)
+
+
+def part(folder: Path, number: int) -> Iterator[Part]:
+    """What each speaker says in the part of that number."""
+    for file in sorted(folder.glob(f"*-{number:04}.json")):
         index = json.loads(file.read_text())
         samples = np.load(file.with_suffix(".npy"), mmap_mode="r")
         yield Part(index["speaker"], index["texts"], samples, np.asarray(index["starts"], np.int64))
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 over all texts and samples: the same sources, synthesizers and seed give the same."""
-    total = hashlib.sha256()
-    for part in parts(folder):
-        total.update("\n".join(part.texts).encode())
-        total.update(np.ascontiguousarray(part.samples).tobytes())
-    return total.hexdigest()
+def parts_there(folder: Path) -> int:
+    """So many parts, from the first on, are there of every speaker; 0 where there is no corpus."""
+    names = _settings(folder).get("speakers", [])
+    number = 0
+    while names and all((folder / f"{name}-{number:04}.json").is_file() for name in names):
+        number += 1
+    return number
 
 
-def _hours(folder: Path) -> float:
-    return sum(int(part.starts[-1]) for part in parts(folder)) / SAMPLE_RATE / 3600
+def parts_planned(folder: Path, most: int = 0) -> int:
+    """So many parts of every speaker there will be when the corpus is whole.
+
+    Raises:
+        CorpusError: there is no corpus, or there will never be `most` parts.
+    """
+    planned = math.ceil(int(_settings(folder).get("utterances", 0)) / PART)
+    if not planned:
+        raise CorpusError(f"{folder} has no corpus. Make one with: python -m lab demo-voice corpus {folder}")
+    if most > planned:
+        raise CorpusError(f"{folder} has {planned} parts of every voice, not {most}. Ask for fewer with --parts, or make a larger corpus.")
+    return planned
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    file = folder / "corpus.json"
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+
+def _whole(folder: Path) -> dict[str, Any]:
+    """Digest over all texts and samples (the same sources, synthesizers and seed give the same), and hours of speech."""
+    total, samples = hashlib.sha256(), 0
+    for number in range(parts_there(folder)):
+        for file in sorted(folder.glob(f"*-{number:04}.json")):
+            index = json.loads(file.read_text())
+            total.update("\n".join([*index["texts"], index["sha256"]]).encode())
+            samples += index["starts"][-1]
+    return {"sha256": total.hexdigest(), "hours": round(samples / SAMPLE_RATE / 3600, 3)}
 
 
 def _versions() -> str:

@@ -60,12 +60,23 @@ class Process:
 
     def ending(self) -> bool:
         """Whether to stop after this step: asked to, or the time is over. All processes get one answer, that of the first; call it in step."""
-        over = self.stop.is_set() or (self.minutes is not None and self.minutes_passed() > self.minutes)
+        return bool(self._agreed(self._over()))
+
+    def waited(self, there: Callable[[], bool]) -> bool:
+        """Wait until there is what the first process looks for; false when it is to stop instead. Call it in step."""
+        while not (word := self._agreed(1.0 if there() else 2.0 * self._over())):
+            time.sleep(_POLL_SECONDS)
+        return word == 1.0
+
+    def _over(self) -> bool:
+        return self.stop.is_set() or (self.minutes is not None and self.minutes_passed() > self.minutes)
+
+    def _agreed(self, word: float) -> float:
         if self.world == 1:
-            return over
-        word = torch.tensor([float(over)], device=self.device)
-        dist.broadcast(word, 0)
-        return bool(word.item())
+            return float(word)
+        shared = torch.tensor([float(word)], device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared.item())
 
     @contextmanager
     def ready(self, seed: int) -> Iterator[None]:

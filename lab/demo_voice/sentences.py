@@ -1,16 +1,16 @@
-"""What the synthesizers are given to say: sentences of novels, sentences made from templates, lists of words, and texts of one to three words.
+"""What the synthesizers are given to say: sentences of novels, WordNet's examples and definitions, templates, lists of words, texts of one to three words.
 
-The templates and the novels give rhythm, the lists give the sound of every common word, the short texts what upstream does below ten bytes.
+The sentences give rhythm and the words that people use, the lists the sound of every common word, the short texts what upstream does below ten bytes.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from lab.demo_voice.sources import Lexicon, lexicon, novels, words
+from lab.demo_voice.sources import Lexicon, glosses, lexicon, novels, words
 
 #: What the model can read. Case is not heard: the corpus is lower case, and the exported vocabulary has the same values for both.
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -18,8 +18,8 @@ MARKS = ",.;:!?'-\""
 CHARACTERS = f" {LETTERS}{MARKS}"
 #: Characters of one text of the corpus.
 SHORTEST, LONGEST = 3, 150
-#: How many of a hundred texts are of each kind.
-MIX = {"novel": 30, "template": 40, "words": 20, "short": 10}
+#: How many of a hundred texts are of each kind; templates stand in for what has come to its end.
+MIX = {"novel": 25, "example": 25, "definition": 8, "template": 24, "words": 10, "short": 8}
 
 _PLAIN = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2014": "-", "_": None})
 _TITLES = re.compile(r"\b(Mr|Mrs|Dr|Messrs|St|Esq|Capt|Col)\.", re.IGNORECASE)
@@ -55,6 +55,17 @@ def novel_sentences() -> list[str]:
             if text and 20 <= len(text) <= LONGEST and text[-1] in '.!?"':
                 found[text.strip('"') if text.count('"') % 2 else text] = None
     return list(found)
+
+
+def gloss_sentences() -> tuple[list[str], list[str]]:
+    """WordNet's definitions and examples that the model can read, each once, with a full stop where they have no end."""
+
+    def ended(texts: Iterable[str]) -> list[str]:
+        found = dict.fromkeys(text for text in map(readable, texts) if text and 8 <= len(text) < LONGEST)
+        return [text if text[-1] in ".!?" else f"{text}." for text in found]
+
+    definitions, examples = glosses()
+    return ended(definitions), ended(examples)
 
 
 class Templates:
@@ -204,34 +215,32 @@ def _word_list(all_words: list[str], draw: random.Random) -> str:
     return "".join(chain.from_iterable(zip(chosen, [*joints, "."], strict=True)))
 
 
-def corpus_texts(count: int, seed: int, *, without: frozenset[str] = frozenset()) -> list[str]:
-    """`count` texts, each once, in an order that the seed gives; never one of `without` (the sentences of the evaluation).
+def corpus_texts(seed: int, *, without: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Texts without end, each once, in an order that the seed gives; never one of `without` (the sentences of the evaluation).
 
-    Where the novels have fewer sentences than their share, templates fill it.
+    When there are no more sentences of a kind, templates take their share.
     """
     draw = random.Random(f"texts {seed}")
     templates = Templates(lexicon(), draw)
     vocabulary = words()
-    prose = novel_sentences()
-    draw.shuffle(prose)
+    prose, (definitions, examples) = novel_sentences(), gloss_sentences()
+
+    def shuffled(texts: list[str]) -> Callable[[], str]:
+        left = iter(draw.sample(texts, len(texts)))
+        return lambda: next(left, "") or templates.sentence()
+
     make: dict[str, Callable[[], str]] = {
+        "novel": shuffled(prose),
+        "example": shuffled(examples),
+        "definition": shuffled(definitions),
         "template": templates.sentence,
         "words": lambda: _word_list(vocabulary, draw),
         "short": templates.short,
     }
-
-    def candidates() -> Iterator[str]:
-        pages = iter(prose)
-        kinds, shares = list(MIX), list(MIX.values())
-        while True:
-            kind = draw.choices(kinds, shares)[0]
-            yield (next(pages, None) or templates.sentence()) if kind == "novel" else make[kind]()
-
-    forbidden = {readable(text) for text in without}
-    found: dict[str, None] = {}
-    for text in candidates():
-        if len(found) == count:
-            break
-        if SHORTEST <= len(text) <= LONGEST and text not in forbidden:
-            found[text] = None
-    return list(found)
+    kinds, shares = list(MIX), list(MIX.values())
+    used = {readable(text) or "" for text in without}
+    while True:
+        text = make[draw.choices(kinds, shares)[0]]()
+        if SHORTEST <= len(text) <= LONGEST and text not in used:
+            used.add(text)
+            yield text

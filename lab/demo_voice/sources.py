@@ -56,7 +56,10 @@ NOVELS = Source(
 )
 WORDS = Source("scowl", "English words by how common they are", "SCOWL licence (free, with notice)", "/usr/share/dict/scowl")
 WORDNET = Source(
-    "wordnet-base", "which words are nouns, verbs, adjectives", "WordNet 3.0 licence (free, with notice)", "/usr/share/wordnet"
+    "wordnet-base",
+    "which words are nouns, verbs, adjectives; definitions and examples",
+    "WordNet 3.0 licence (free, with notice)",
+    "/usr/share/wordnet",
 )
 FESTIVAL = Source("festival", "the female voice's synthesizer", "festival licence (MIT-like), GPL-2+ (packaging)", "/usr/bin/festival")
 SLT = Source(
@@ -94,6 +97,20 @@ def novels() -> tuple[str, ...]:
             lines = rdata.conversion.convert(rdata.parser.parse_data(packed))
             paragraphs += [" ".join(block.split()) for block in "\n".join(map(str, lines)).split("\n\n")]
     return tuple(filter(None, paragraphs))
+
+
+@cache
+def glosses() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """WordNet's definitions and its examples, as they were typed."""
+    definitions: list[str] = []
+    examples: list[str] = []
+    for kind in ("noun", "verb", "adj", "adv"):
+        for line in (WORDNET.file() / f"data.{kind}").read_text(encoding="latin-1").splitlines():
+            if not line.startswith("  "):  # the licence
+                gloss = line.partition("| ")[2]
+                definitions += [part.strip() for part in gloss.partition(' "')[0].split(";")]
+                examples += re.findall('"([^"]*)"', gloss)
+    return tuple(definitions), tuple(examples)
 
 
 def words(size: int = 35) -> list[str]:

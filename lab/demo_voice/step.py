@@ -115,6 +115,18 @@ class Step:
         self._graphs.run((shape, dropped), lambda: self._backward(rows, characters, dropped))
         self._losses += 1
 
+    def warm_up(self, shapes: Sequence[tuple[int, int]], rank: int) -> None:
+        """Compile and capture for all (rows, length) in advance; nothing is changed.
+
+        Each process begins with another shape, and finds what the others have compiled in the cache that all share.
+        """
+        for index in range(len(shapes)):
+            rows, length = shapes[(rank + index) % len(shapes)]
+            places, text = torch.zeros(rows, length, dtype=torch.long), torch.zeros(rows, length // 8, dtype=torch.long)
+            for dropped in (Dropped(False, False), Dropped(True, False), Dropped(True, True)) * 2:
+                self.gradients(places, text, dropped)
+        self.loss()
+
     def _backward(self, rows: torch.Tensor, characters: torch.Tensor, dropped: Dropped) -> None:
         self._gradients.zero_()
         on_card = self._device.type == "cuda"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Subset
 
-from lab.demo_voice import bank
+from lab.demo_voice.bank import Bank
+from lab.demo_voice.corpus import parts_planned, parts_there
 from lab.demo_voice.model import CONFIG, cfm, config, exported_state, imported_state
 from lab.demo_voice.muon import Muon
 from lab.demo_voice.processes import Process, plain
 from lab.demo_voice.retreat import Retreat
-from lab.demo_voice.rows import Batch, Rows
+from lab.demo_voice.rows import LENGTHS, Batch, Rows
 from lab.demo_voice.step import Dropped, Step
 
 _BESIDE_MUON = 0.5  # of the rate
+#: What makes scales, shifts and gates of the time: the embedding of the time grows large, so that a change of these values moves every channel of every
+#: frame by far more than one of any other does. At the rate of the others they grew without end (scales of 33 after 22,000 steps, of 349 after 49,000).
+_OF_TIME = ("time_embed.", "attn_norm.linear.", "norm_out.linear.")
+_OF_TIME_SHARE, _OF_TIME_DECAY = 0.1, 0.1
+_STAGE = 2_000  # steps between which the bank can grow
 EXPORT = "model.safetensors"
 
 
@@ -35,15 +42,15 @@ class Settings:
     Attributes:
         corpus: Its folder.
         config: The architecture, in the shape of upstream's configs.
-        parts: So many parts of each speaker are read; 0 for all.
+        parts: So many parts of each speaker are read at first; 0 for all.
+        growing: After so many steps, and so many again, one part more is read; 0 for never. A part that is not there yet is waited for.
         steps: All of them; the rate falls towards the last.
         frames: Mel frames of one process' batch.
-        rate: Highest learning rate of Muon; AdamW's beside it is half of that.
+        rate: Highest learning rate of Muon; AdamW's beside it is half of that, and a tenth for what modulates by time.
         warm_up: Steps in which it rises.
         falling: Share of the steps in which it falls.
         average: Decay of the averaged values, which are what is exported.
         least_masked: Of a row, at least this share is to be predicted (`CFM(frac_lengths_mask=…)`).
-        optimizer: "muon" (with AdamW for what is no matrix of a block) or "adamw".
         start: An exported checkpoint to begin with, instead of new values.
         start_steps: Steps that checkpoint has had.
         save_minutes: How often `state.pt` is written.
@@ -55,6 +62,7 @@ class Settings:
     corpus: Path
     steps: int
     parts: int = 0
+    growing: int = 0
     config: Path = CONFIG
     frames: int = 32_768
     rate: float = 1e-3
@@ -62,7 +70,6 @@ class Settings:
     falling: float = 0.4
     average: float = 0.999
     least_masked: float = 0.5
-    optimizer: str = "muon"
     seed: int = 0
     start: Path | None = None
     start_steps: int = 0
@@ -75,7 +82,20 @@ class Settings:
     @property
     def fixed(self) -> dict[str, Any]:
         """What a training that goes on must have in common with the one that was stopped."""
-        left = ("corpus", "parts", "config", "steps", "falling", "save_minutes", "look_every", "compile", "captured", "loaders", "start")
+        left = (
+            "corpus",
+            "parts",
+            "growing",
+            "config",
+            "steps",
+            "falling",
+            "save_minutes",
+            "look_every",
+            "compile",
+            "captured",
+            "loaders",
+            "start",
+        )
         return {name: value for name, value in asdict(self).items() if name not in left}
 
 
@@ -106,14 +126,21 @@ def _train(process: Process, settings: Settings) -> None:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
     at = int(state.get("step", 0))
-    data = bank.load(settings.corpus, model.mel_spec, process.device, settings.parts)
+    planned = parts_planned(settings.corpus, settings.parts)
+    data = Bank(settings.corpus, model.mel_spec, process.device, _parts_at(settings.steps, settings, planned))
     if settings.compile and on_card:
         _compile(model)
     step = Step(model, average, optimizers, data.mel, captured=settings.captured and on_card)
+    if on_card:
+        step.warm_up([(max(1, settings.frames // length), length) for length in LENGTHS], process.rank)
     step.usual.fill_(state.get("usual", 0.0))
     retreat = Retreat(step.changing, state.get("factor", 1.0))
+
+    def save() -> None:
+        _save(process, settings, at, model, average, optimizers, {"usual": float(step.usual), "factor": retreat.factor})
+
     minutes_at_save = 0.0
-    for batch in _batches(data, settings, process, at):
+    for batch in _batches(data, settings, process, at, planned):
         step.gradients(batch.frames, batch.text, _seeded(process.number(settings.seed, at), model))
         if process.world > 1:
             step.share()
@@ -122,13 +149,26 @@ def _train(process: Process, settings: Settings) -> None:
         if at % settings.look_every and at != settings.steps:
             continue
         went_back = retreat.looked(loss := step.loss())
-        process.log(settings.start_steps + at, loss=loss, rate=rate, norm=float(step.usual), **({"went_back": 1.0} if went_back else {}))
-        ending = process.ending() or at == settings.steps
-        if ending or process.minutes_passed() - minutes_at_save > settings.save_minutes:
-            minutes_at_save = process.minutes_passed()
-            _save(process, settings, at, model, average, optimizers, {"usual": float(step.usual), "factor": retreat.factor})
-        if ending:
+        process.log(
+            settings.start_steps + at,
+            loss=loss,
+            rate=rate,
+            norm=float(step.usual),
+            parts=data.parts,
+            **({"went_back": 1.0} if went_back else {}),
+        )
+        if process.ending():
             break
+        if process.minutes_passed() - minutes_at_save > settings.save_minutes:
+            minutes_at_save = process.minutes_passed()
+            save()
+    save()
+
+
+def _parts_at(step: int, settings: Settings, planned: int) -> int:
+    """So many parts of each speaker are read at a step."""
+    first = settings.parts or planned
+    return min(planned, first + step // settings.growing) if settings.growing else first
 
 
 def _model(settings: Settings) -> Any:
@@ -150,32 +190,46 @@ def _compile(model: Any) -> None:
 
 def _optimizers(model: Any, settings: Settings, device: torch.device) -> list[torch.optim.Optimizer]:
     """Muon takes the matrices that mix channels within blocks; modulations, embeddings, convolutions, in- and output are AdamW's."""
-    on_card = device.type == "cuda"
-    rate = torch.tensor(settings.rate, device=device)
 
-    def for_muon(name: str, parameter: torch.nn.Parameter) -> bool:
-        return settings.optimizer == "muon" and parameter.ndim == 2 and any(part in name for part in (".attn.", ".ff.", ".pwconv"))
+    def rate() -> torch.Tensor:  # each group's own, because it is changed in place
+        return torch.tensor(settings.rate, device=device)
 
-    matrices = [parameter for name, parameter in model.named_parameters() if for_muon(name, parameter)]
-    others = [parameter for name, parameter in model.named_parameters() if not for_muon(name, parameter)]
-    group = {"params": others, "share": _BESIDE_MUON if matrices else 1.0}
-    made: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group], rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True, capturable=on_card)
+    matrices, modulations, others = _kinds(model)
+    groups = [
+        {"params": others, "lr": rate(), "share": _BESIDE_MUON, "weight_decay": 0.01},
+        {"params": modulations, "lr": rate(), "share": _OF_TIME_SHARE, "weight_decay": _OF_TIME_DECAY},
     ]
-    if matrices:
-        made.append(Muon(matrices, rate.clone(), weight_decay=0.1))
-    return made
+    adamw = torch.optim.AdamW(groups, rate(), betas=(0.9, 0.99), fused=True, capturable=device.type == "cuda")
+    return [adamw, Muon(matrices, rate(), weight_decay=0.1)]
 
 
-def _batches(data: bank.Bank, settings: Settings, process: Process, step: int) -> DataLoader[Batch]:
-    rows = Rows(data.speakers, settings.frames, settings.seed, process.rank, settings.steps)
-    return DataLoader(
-        Subset(rows, range(step, settings.steps)),
-        batch_size=None,
-        num_workers=settings.loaders,
-        prefetch_factor=8 if settings.loaders else None,
-        pin_memory=process.device.type == "cuda",
-    )
+def _kinds(model: Any) -> tuple[list[torch.nn.Parameter], ...]:
+    """The model's values: matrices for Muon, modulations by time, and all others."""
+    kinds: tuple[list[torch.nn.Parameter], ...] = ([], [], [])
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim == 2 and any(part in name for part in (".attn.", ".ff.", ".pwconv"))
+        kinds[0 if matrix else 1 if any(part in name for part in _OF_TIME) else 2].append(parameter)
+    return kinds
+
+
+def _batches(data: Bank, settings: Settings, process: Process, step: int, planned: int) -> Iterator[Batch]:
+    """From `step` on, until the last or until the process is to stop; the bank grows between two stages."""
+    while step < settings.steps:
+        stage = step // _STAGE
+        needed = _parts_at(stage * _STAGE, settings, planned)
+        if not process.waited(lambda: parts_there(settings.corpus) >= needed):  # noqa: B023 - called at once
+            return
+        data.grow(needed)
+        rows = Rows(data.speakers, settings.frames, settings.seed, process.rank, settings.steps)
+        end = min(settings.steps, (stage + 1) * _STAGE)
+        yield from DataLoader(
+            Subset(rows, range(step, end)),
+            batch_size=None,
+            num_workers=settings.loaders,
+            prefetch_factor=8 if settings.loaders else None,
+            pin_memory=process.device.type == "cuda",
+        )
+        step = end
 
 
 def _seeded(number: int, model: Any) -> Dropped:

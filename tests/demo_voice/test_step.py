@@ -109,6 +109,15 @@ def test_gradients_that_are_no_numbers_change_nothing(model):
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
 
 
+def test_warming_up_changes_nothing(model):
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    step = Step(model, average, [torch.optim.AdamW(model.parameters(), 1e-3)], torch.randn(200, 100), captured=False)
+    before = [parameter.clone() for parameter in model.parameters()]
+    step.warm_up([(2, 90), (1, 120)], rank=1)
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    assert step.loss() == 0
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 def test_captured_steps_are_those_that_run_as_they_are(model):
     ends = []

@@ -1,12 +1,13 @@
 """What the corpus says, and what the evaluation asks."""
 
 import random
+from itertools import islice
 
 import pytest
 
 from lab.demo_voice import sources
 from lab.demo_voice.evaluation import sentences
-from lab.demo_voice.sentences import CHARACTERS, LONGEST, SHORTEST, Templates, corpus_texts, novel_sentences, readable
+from lab.demo_voice.sentences import CHARACTERS, LONGEST, SHORTEST, Templates, corpus_texts, gloss_sentences, novel_sentences, readable
 from lab.demo_voice.sources import SourceError
 from lab.demo_voice.tools import ToolError, tool
 from tests.demo_voice.packages import needs_packages
@@ -36,16 +37,16 @@ def test_no_sentence_of_the_evaluation_is_in_the_corpus():
     drawn = Templates(sources.lexicon(), random.Random(0))
     assert not asked & {drawn.sentence() for _ in range(5_000)}
     chosen = prose[:50]
-    assert not set(chosen) & set(corpus_texts(5_000, 0, without=frozenset(chosen)))
+    assert not set(chosen) & set(islice(corpus_texts(0, without=frozenset(chosen)), 5_000))
 
 
 @needs_packages
 def test_the_texts_of_a_corpus_are_readable_different_and_the_same_for_a_seed():
-    texts = corpus_texts(2_000, 3)
+    texts = list(islice(corpus_texts(3), 2_000))
     assert len(set(texts)) == 2_000
     assert all(SHORTEST <= len(text) <= LONGEST and set(text) <= set(CHARACTERS) for text in texts)
-    assert texts == corpus_texts(2_000, 3)
-    assert texts != corpus_texts(2_000, 4)
+    assert texts == list(islice(corpus_texts(3), 2_000))
+    assert texts != list(islice(corpus_texts(4), 2_000))
     assert sum(len(text) < 10 for text in texts) > 20  # upstream speaks these at another speed
     assert sum(text.endswith("?") for text in texts) > 100
 
@@ -58,3 +59,12 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it():
 def test_a_missing_module_is_named_with_the_command_that_installs_it():
     with pytest.raises(ToolError, match=r"no_such_ears is not installed. Use: pip install -r requirements-dev.txt"):
         tool("no_such_ears")
+
+
+@needs_packages
+def test_definitions_and_examples_of_wordnet_are_sentences_that_the_model_can_read():
+    definitions, examples = gloss_sentences()
+    assert "she waved to her friends." in examples
+    assert "ask to come." in definitions
+    assert len(examples) > 40_000
+    assert all(readable(text) and text[-1] in ".!?" for text in (*definitions, *examples))

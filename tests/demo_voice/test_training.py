@@ -1,6 +1,8 @@
 """Both trainings, on the CPU, with a corpus of a few made-up sounds: they learn, stop, go on and spread."""
 
+import copy
 import json
+import shutil
 import threading
 from dataclasses import replace
 
@@ -13,22 +15,27 @@ from safetensors import safe_open
 from lab.demo_voice import corpus as corpora
 from lab.demo_voice import model as models
 from lab.demo_voice import training, vocoder_training
+from lab.demo_voice.bank import HELD_OUT, Bank
+from lab.demo_voice.corpus import CorpusError
 from lab.demo_voice.processes import Process, TrainingError, run, saved
+from lab.demo_voice.step import Step
 from lab.engine.process import Cancel, ignore_progress
+from tests.fakes import wait_until
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Tones instead of speech, in the form in which a corpus is stored."""
+    """Tones instead of speech, in the form in which a corpus is stored; two parts of each voice."""
     folder = tmp_path_factory.mktemp("corpus")
+    (folder / "corpus.json").write_text(json.dumps({"utterances": 2 * corpora.PART, "speakers": ["female", "male"]}))
     draw = np.random.default_rng(0)
-    for name, pitch in (("female", 220), ("male", 110)):
+    for name, number, pitch in (("female", 0, 220), ("male", 0, 110), ("female", 1, 200), ("male", 1, 100)):
         lengths = draw.integers(6_000, 40_000, 24)
-        tones = [0.1 * np.sin(2 * np.pi * pitch * (1 + number % 5) * np.arange(length) / 24_000) for number, length in enumerate(lengths)]
-        np.save(folder / f"{name}-0000.npy", (np.concatenate(tones) * 32767).astype(np.int16))
-        texts = ["abcde"[number % 5] * int(length // 1500) + "." for number, length in enumerate(lengths)]
+        tones = [0.1 * np.sin(2 * np.pi * pitch * (1 + index % 5) * np.arange(length) / 24_000) for index, length in enumerate(lengths)]
+        np.save(folder / f"{name}-{number:04}.npy", (np.concatenate(tones) * 32767).astype(np.int16))
+        texts = ["abcdefghij"[5 * number + index % 5] * int(length // 1500) + "." for index, length in enumerate(lengths)]
         index = {"speaker": name, "texts": texts, "starts": np.cumsum([0, *lengths]).tolist()}
-        (folder / f"{name}-0000.json").write_text(json.dumps(index))
+        (folder / f"{name}-{number:04}.json").write_text(json.dumps(index))
     return folder
 
 
@@ -39,7 +46,7 @@ def settings(corpus):
     text["model"]["arch"] |= {"dim": 64, "depth": 1, "heads": 1, "text_dim": 32, "conv_layers": 1}
     file = corpus / "config.yaml"
     file.write_text(json.dumps(text))
-    return training.Settings(corpus, 6, config=file, frames=2_080, warm_up=2, average=0.5, loaders=0)
+    return training.Settings(corpus, 6, parts=1, config=file, frames=2_080, warm_up=2, average=0.5, loaders=0)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +57,7 @@ def vocoder_settings(corpus):
     text["head"]["init_args"]["dim"] = 32
     file = corpus / "vocos.yaml"
     file.write_text(json.dumps(text))
-    return vocoder_training.VocoderSettings(corpus, 4, config=file, batch=1, segment=2_048, alone=0.5)
+    return vocoder_training.VocoderSettings(corpus, 4, parts=1, config=file, batch=1, segment=2_048, alone=0.5)
 
 
 def go(task, folder, settings, *, stopped=False):
@@ -103,6 +110,20 @@ def test_two_processes_learn_the_same_values_from_different_rows(settings, tmp_p
     assert any(not torch.allclose(first[name], second[name]) for name in first)
 
 
+def test_each_kind_of_values_has_its_own_rate(settings):
+    model = training._model(settings)
+    optimizers = training._optimizers(model, settings, torch.device("cpu"))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert sorted(names[one] for group in groups for one in group["params"]) == sorted(names.values())
+    step = Step(model, copy.deepcopy(model), optimizers, torch.zeros(4, 100), captured=False)
+    step.change(1e-3, 0.9)
+    rates = {names[one]: float(group["lr"]) for group in groups for one in group["params"]}
+    block = "transformer.transformer_blocks.0."
+    for name, rate in {"attn.to_q.weight": 1e-3, "attn.q_norm.weight": 5e-4, "attn_norm.linear.weight": 1e-4}.items():
+        assert rates[block + name] == pytest.approx(rate)
+
+
 def test_a_folder_of_another_training_is_refused(settings, tmp_path):
     go(training.train, tmp_path, replace(settings, steps=1))
     with pytest.raises(TrainingError, match="another rate"):
@@ -145,12 +166,45 @@ def test_spectra_are_turned_into_sound_as_torch_does_it():
     assert torch.allclose(vocoder_training.overlap_added(spectrum, window, 256), theirs, atol=1e-5)
 
 
-def test_what_is_held_out_is_in_no_row(corpus):
-    from lab.demo_voice import bank
+def test_a_corpus_in_the_making_is_waited_for_and_the_training_is_the_same(corpus, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_STAGE", 2)
+    growing = replace(settings, growing=4, look_every=2)
+    go(training.train, tmp_path / "whole", growing)
+    slow = tmp_path / "corpus"
+    shutil.copytree(corpus, slow, ignore=shutil.ignore_patterns("*-0001.*"))
+    thread = threading.Thread(target=go, args=(training.train, tmp_path / "slow", replace(growing, corpus=slow)))
+    thread.start()
+    log = tmp_path / "slow" / "log.jsonl"
+    assert wait_until(lambda: log.is_file() and '"step": 4' in log.read_text(), 60)
+    for file in corpus.glob("*-0001.*"):
+        shutil.copyfile(file, slow / file.name)
+    thread.join(60)
+    first, second = values(tmp_path / "whole"), values(tmp_path / "slow")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["step"], line["parts"]) for line in lines] == [(2, 1), (4, 1), (6, 2)]
 
+
+def test_a_training_that_waits_for_its_corpus_can_be_stopped(corpus, settings, tmp_path):
+    slow = tmp_path / "corpus"
+    shutil.copytree(corpus, slow, ignore=shutil.ignore_patterns("*-0001.*"))
+    assert go(training.train, tmp_path / "model", replace(settings, corpus=slow, parts=2), stopped=True) is None
+
+
+def test_more_parts_than_there_will_ever_be_are_refused(settings, tmp_path):
+    with pytest.raises(CorpusError, match="has 2 parts of every voice, not 3"):
+        go(training.train, tmp_path / "model", replace(settings, parts=3))
+    with pytest.raises(CorpusError, match="has no corpus"):
+        go(training.train, tmp_path / "model", replace(settings, corpus=tmp_path))
+
+
+def test_what_is_held_out_is_in_no_row(corpus):
     model = models.cfm(models.config())
-    made = bank.load(corpus, model.mel_spec, torch.device("cpu"))
-    assert [len(who.texts) for who in made.speakers] == [24 - bank.HELD_OUT] * 2
+    made = Bank(corpus, model.mel_spec, torch.device("cpu"), 2)
+    made.grow(1)
+    early = len(made.speakers[0].texts)
+    made.grow(2)
+    assert (early, len(made.speakers[0].texts)) == (24 - HELD_OUT, 2 * (24 - HELD_OUT))
     part = next(corpora.parts(corpus))
     mel = model.mel_spec(torch.from_numpy(part.samples[: part.starts[1]].copy()).float()[None] / 32767)[0].T
     start = made.speakers[0].starts[made.speakers[0].texts.index(part.texts[0])]
