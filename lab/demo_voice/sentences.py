@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain
 
 from lab.demo_voice.sources import Lexicon, glosses, lexicon, novels, words
@@ -44,7 +45,8 @@ def readable(text: str) -> str | None:
     return text if text and set(text) <= set(CHARACTERS) and re.search("[a-z]", text) else None
 
 
-def novel_sentences() -> list[str]:
+@cache
+def novel_sentences() -> tuple[str, ...]:
     """Sentences of the novels that the model can read, each once, in the order of the books."""
     found: dict[str, None] = {}
     for paragraph in novels():
@@ -54,15 +56,16 @@ def novel_sentences() -> list[str]:
             text = readable(sentence)
             if text and 20 <= len(text) <= LONGEST and text[-1] in '.!?"':
                 found[text.strip('"') if text.count('"') % 2 else text] = None
-    return list(found)
+    return tuple(found)
 
 
-def gloss_sentences() -> tuple[list[str], list[str]]:
+@cache
+def gloss_sentences() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """WordNet's definitions and examples that the model can read, each once, with a full stop where they have no end."""
 
-    def ended(texts: Iterable[str]) -> list[str]:
+    def ended(texts: Iterable[str]) -> tuple[str, ...]:
         found = dict.fromkeys(text for text in map(readable, texts) if text and 8 <= len(text) < LONGEST)
-        return [text if text[-1] in ".!?" else f"{text}." for text in found]
+        return tuple(text if text[-1] in ".!?" else f"{text}." for text in found)
 
     definitions, examples = glosses()
     return ended(definitions), ended(examples)
@@ -225,7 +228,7 @@ def corpus_texts(seed: int, *, without: frozenset[str] = frozenset()) -> Iterato
     vocabulary = words()
     prose, (definitions, examples) = novel_sentences(), gloss_sentences()
 
-    def shuffled(texts: list[str]) -> Callable[[], str]:
+    def shuffled(texts: tuple[str, ...]) -> Callable[[], str]:
         left = iter(draw.sample(texts, len(texts)))
         return lambda: next(left, "") or templates.sentence()
 
