@@ -20,7 +20,7 @@ demo_voice_app = typer.Typer(
     no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Argument(help="Its folder.", file_okay=False)]
-Corpus = Annotated[Path, typer.Option("--corpus", help="Folder of the corpus.", file_okay=False, exists=True)]
+Corpus = Annotated[Path, typer.Option("--corpus", help="Folder of the corpus, which may be in the making.", file_okay=False)]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="Decides everything that is drawn.", min=0)]
 Processes = Annotated[int, typer.Option("--processes", "-p", help="Processes; one per card (0: as many as there are cards).", min=0)]
 Parts = Annotated[int, typer.Option("--parts", help="Read so many parts of each voice (0: all); they may still be in the making.", min=0)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.audio import HOP, SAMPLE_RATE
+from lab.demo_voice.corpus import described
 from lab.demo_voice.evaluation import COPY, SYNTHESIZER, Sentence, Spoken
 from lab.demo_voice.sources import SOURCES
 from lab.demo_voice.synthesizers import SPEAKERS
@@ -119,10 +120,14 @@ def spectrograms(spoken: Sequence[Spoken], sentence: Sentence, speaker: str) -> 
 
 
 def write(folder: Path, evaluation: Path, corpus: Path, steps: dict[str, Any], commands: Sequence[str]) -> Path:
-    """Write the card into an exported folder; returns its path."""
+    """Write the card into an exported folder; returns its path.
+
+    Raises:
+        CorpusError: the corpus is not whole.
+    """
     text = card(
         json.loads(evaluation.read_text(encoding="utf-8")),
-        json.loads((corpus / "corpus.json").read_text(encoding="utf-8")),
+        described(corpus),
         steps,
         commands,
     )

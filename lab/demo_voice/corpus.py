@@ -97,9 +97,9 @@ def build(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    described = {**settings, **_whole(folder), "synthesizers": _versions()}
-    write_whole(folder / "corpus.json", json.dumps(described, indent=1).encode())
-    return described
+    whole = {**settings, **_whole(folder), "synthesizers": _versions()}
+    write_whole(folder / "corpus.json", json.dumps(whole, indent=1).encode())
+    return whole
 
 
 def _jobs(folder: Path, utterances: int, seed: int, without: frozenset[str]) -> Iterator[tuple[Path, str, list[str], list[float]]]:
@@ -176,6 +176,17 @@ def parts_planned(folder: Path, most: int = 0) -> int:
     if most > planned:
         raise CorpusError(f"{folder} has {planned} parts of every voice, not {most}. Ask for fewer with --parts, or make a larger corpus.")
     return planned
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What `corpus.json` says of a corpus that is whole.
+
+    Raises:
+        CorpusError: it is not whole, or there is none.
+    """
+    if "sha256" not in (said := _settings(folder)):
+        raise CorpusError(f"{folder} has no whole corpus. Make or finish it with: python -m lab demo-voice corpus {folder}")
+    return said
 
 
 def _settings(folder: Path) -> dict[str, Any]:

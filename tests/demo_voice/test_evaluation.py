@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from lab.demo_voice import card, evaluation, export
 from lab.demo_voice import model as models
+from lab.demo_voice.corpus import CorpusError
 from lab.demo_voice.evaluation import COPY, SYNTHESIZER, Spoken, demands, judge, sentences
 from lab.voices import voices_in
 from tests.demo_voice.packages import needs_packages
@@ -93,9 +94,12 @@ def test_the_right_voice_is_told_from_the_other_and_words_are_heard(result):
 
 @needs_packages
 def test_the_card_says_figures_sources_and_commands_and_shows_spectrograms(result, spoken, tmp_path):
-    corpus = {"hours": 41.04, "utterances": 20_000, "seed": 0, "synthesizers": "flite 2.2-5"}
+    corpus = {"utterances": 20_000, "seed": 0}
     (tmp_path / "corpus.json").write_text(json.dumps(corpus))
     (tmp_path / "evaluation.json").write_text(json.dumps(result))
+    with pytest.raises(CorpusError, match="has no whole corpus"):
+        card.write(tmp_path, tmp_path / "evaluation.json", tmp_path, {}, [])
+    (tmp_path / "corpus.json").write_text(json.dumps(corpus | {"hours": 41.04, "sha256": "0f", "synthesizers": "flite 2.2-5"}))
     written = card.write(tmp_path, tmp_path / "evaluation.json", tmp_path, {"steps": 60_000, "vocoder_steps": 8_000}, ["one", "two"])
     text = written.read_text()
     for part in (
