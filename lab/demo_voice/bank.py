@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lab.audio import HOP
-from lab.demo_voice.corpus import PART, Part, part, parts_there
+from lab.demo_voice.corpus import PART, Part, part
 from lab.demo_voice.rows import Utterances
 from lab.demo_voice.synthesizers import SPEAKERS
 
 _AT_ONCE = 64  # utterances whose mel is made together
-_FRAMES_EACH = 450  # of an utterance that is not there yet: a quarter more than they have
+_FRAMES_EACH = 450  # room for an utterance; they have 350 at most, in the mean
 #: Utterances at the end of each part that no training sees; the vocoder is judged by them.
 HELD_OUT = 2
 
@@ -36,24 +35,14 @@ class Bank:
 
     def __init__(self, folder: Path, mel_spec: Any, device: torch.device, most: int) -> None:
         silence = mel_spec(torch.zeros(1, 4 * HOP, device=device))[0, :, :1].T.half()
-        self.mel = torch.zeros(1 + self._room(folder, most), silence.shape[1], dtype=torch.float16, device=device)
+        self.mel = torch.zeros(1 + most * PART * len(SPEAKERS) * _FRAMES_EACH, silence.shape[1], dtype=torch.float16, device=device)
         self.mel[:1] = silence
         self.parts = 0
         self._folder, self._mel_spec, self._count = folder, mel_spec, 1
         self._found: dict[str, tuple[list[int], list[int], list[str]]] = {}
 
-    @staticmethod
-    def _room(folder: Path, most: int) -> int:
-        if parts_there(folder) < most:
-            return most * PART * len(SPEAKERS) * _FRAMES_EACH
-        return sum(int(_frames(one.starts).sum()) for number in range(most) for one in part(folder, number))
-
     def grow(self, most: int) -> None:
-        """Read on until `most` parts of each speaker are in it; they have to be there.
-
-        Raises:
-            CorpusError: they are not.
-        """
+        """Read on until `most` parts of each speaker are in it; they have to be there."""
         for number in range(self.parts, most):
             for one in part(self._folder, number):
                 self._add(one)
@@ -67,11 +56,11 @@ class Bank:
     def _add(self, one: Part) -> None:
         starts, lengths, texts = self._found.setdefault(one.speaker, ([], [], []))
         samples = torch.from_numpy(np.array(one.samples)).to(self.mel.device)
-        frames = _frames(one.starts)
-        order = np.argsort(frames[: max(0, len(one.texts) - HELD_OUT)], kind="stable").tolist()
+        bounds = one.starts.tolist()
+        order = np.argsort(np.diff(one.starts)[: max(0, len(one.texts) - HELD_OUT)], kind="stable").tolist()
         for first in range(0, len(order), _AT_ONCE):
             chosen = order[first : first + _AT_ONCE]
-            for index, mel in zip(chosen, _mels(samples, one.starts.tolist(), chosen, self._mel_spec), strict=True):
+            for index, mel in zip(chosen, _mels(samples, bounds, chosen, self._mel_spec), strict=True):
                 if self._count + len(mel) > len(self.mel):
                     return  # longer utterances than there is room for; the rest of them is left out
                 self.mel[self._count : self._count + len(mel)] = mel
@@ -79,10 +68,6 @@ class Bank:
                 lengths.append(len(mel))
                 texts.append(one.texts[index])
                 self._count += len(mel)
-
-
-def _frames(starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.diff(starts) // HOP + 1
 
 
 def _mels(samples: torch.Tensor, bounds: list[int], chosen: list[int], mel_spec: Any) -> list[torch.Tensor]:

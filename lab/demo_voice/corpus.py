@@ -80,6 +80,7 @@ def build(
         source.file()
     settings = {"format": FORMAT, "utterances": utterances, "seed": seed, "speakers": [who.name for who in SPEAKERS], "pace": _PACE}
     _claim(folder, settings)
+    progress("writing the texts", 0, 0)
     total = len(SPEAKERS) * math.ceil(utterances / PART)
     with ProcessPoolExecutor(workers) as pool:
         try:
@@ -148,8 +149,8 @@ def parts(folder: Path, most: int = 0) -> Iterator[Part]:
 
 
 def part(folder: Path, number: int) -> Iterator[Part]:
-    """What each speaker says in the part of that number."""
-    for file in sorted(folder.glob(f"*-{number:04}.json")):
+    """What each speaker says in the part of that number, which has to be there."""
+    for file in _indexes(folder, number):
         index = json.loads(file.read_text())
         samples = np.load(file.with_suffix(".npy"), mmap_mode="r")
         yield Part(index["speaker"], index["texts"], samples, np.asarray(index["starts"], np.int64))
@@ -157,11 +158,20 @@ def part(folder: Path, number: int) -> Iterator[Part]:
 
 def parts_there(folder: Path) -> int:
     """So many parts, from the first on, are there of every speaker; 0 where there is no corpus."""
-    names = _settings(folder).get("speakers", [])
     number = 0
-    while names and all((folder / f"{name}-{number:04}.json").is_file() for name in names):
+    while (files := _indexes(folder, number)) and all(file.is_file() for file in files):
         number += 1
     return number
+
+
+def has_parts(folder: Path, most: int) -> bool:
+    """Whether the first `most` parts of every speaker are there."""
+    return parts_there(folder) >= most
+
+
+def _indexes(folder: Path, number: int) -> list[Path]:
+    """The file of each speaker that says that a part is whole, and what is in it; none where there is no corpus."""
+    return [folder / f"{name}-{number:04}.json" for name in _settings(folder).get("speakers", [])]
 
 
 def parts_planned(folder: Path, most: int = 0) -> int:
@@ -198,7 +208,7 @@ def _whole(folder: Path) -> dict[str, Any]:
     """Digest over all texts and samples (the same sources, synthesizers and seed give the same), and hours of speech."""
     total, samples = hashlib.sha256(), 0
     for number in range(parts_there(folder)):
-        for file in sorted(folder.glob(f"*-{number:04}.json")):
+        for file in _indexes(folder, number):
             index = json.loads(file.read_text())
             total.update("\n".join([*index["texts"], index["sha256"]]).encode())
             samples += index["starts"][-1]

@@ -60,7 +60,7 @@ class Process:
 
     def ending(self) -> bool:
         """Whether to stop after this step: asked to, or the time is over. All processes get one answer, that of the first; call it in step."""
-        return bool(self._agreed(self._over()))
+        return bool(self._agreed(float(self._over())))
 
     def waited(self, there: Callable[[], bool]) -> bool:
         """Wait until there is what the first process looks for; false when it is to stop instead. Call it in step."""
@@ -73,8 +73,8 @@ class Process:
 
     def _agreed(self, word: float) -> float:
         if self.world == 1:
-            return float(word)
-        shared = torch.tensor([float(word)], device=self.device)
+            return word
+        shared = torch.tensor([word], device=self.device)
         dist.broadcast(shared, 0)
         return float(shared.item())
 

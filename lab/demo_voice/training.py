@@ -10,6 +10,7 @@ import copy
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Subset
 
 from lab.demo_voice.bank import Bank
-from lab.demo_voice.corpus import parts_planned, parts_there
+from lab.demo_voice.corpus import has_parts, parts_planned
 from lab.demo_voice.model import CONFIG, cfm, config, exported_state, imported_state
 from lab.demo_voice.muon import Muon
 from lab.demo_voice.processes import Process, plain
@@ -217,7 +218,7 @@ def _batches(data: Bank, settings: Settings, process: Process, step: int, planne
     while step < settings.steps:
         stage = step // _STAGE
         needed = _parts_at(stage * _STAGE, settings, planned)
-        if not process.waited(lambda: parts_there(settings.corpus) >= needed):  # noqa: B023 - called at once
+        if not process.waited(partial(has_parts, settings.corpus, needed)):
             return
         data.grow(needed)
         rows = Rows(data.speakers, settings.frames, settings.seed, process.rank, settings.steps)

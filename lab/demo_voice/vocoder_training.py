@@ -15,7 +15,7 @@ import torch
 
 from lab.audio import SAMPLE_RATE
 from lab.demo_voice.bank import HELD_OUT
-from lab.demo_voice.corpus import parts, parts_planned, parts_there
+from lab.demo_voice.corpus import has_parts, parts, parts_planned
 from lab.demo_voice.graphs import Graphs
 from lab.demo_voice.model import VOCODER_CONFIG, vocoder
 from lab.demo_voice.processes import Process, plain
@@ -200,8 +200,8 @@ def train(process: Process, settings: VocoderSettings) -> None:
 
 def _train(process: Process, settings: VocoderSettings) -> None:
     on_card = process.device.type == "cuda"
-    needed = settings.parts or parts_planned(settings.corpus)
-    if not process.waited(lambda: parts_there(settings.corpus) >= needed):
+    planned = parts_planned(settings.corpus, settings.parts)
+    if not process.waited(partial(has_parts, settings.corpus, settings.parts or planned)):
         return
     modules = _Generator(vocoder(settings.config)).to(process.device), _Adversaries().to(process.device)
     rate = torch.tensor(settings.rate, device=process.device)

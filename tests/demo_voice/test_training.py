@@ -191,7 +191,9 @@ def test_a_training_that_waits_for_its_corpus_can_be_stopped(corpus, settings, t
     assert go(training.train, tmp_path / "model", replace(settings, corpus=slow, parts=2), stopped=True) is None
 
 
-def test_more_parts_than_there_will_ever_be_are_refused(settings, tmp_path):
+def test_more_parts_than_there_will_ever_be_are_refused(settings, vocoder_settings, tmp_path):
+    with pytest.raises(CorpusError, match="has 2 parts of every voice, not 3"):
+        go(vocoder_training.train, tmp_path / "vocoder", replace(vocoder_settings, parts=3), stopped=True)
     with pytest.raises(CorpusError, match="has 2 parts of every voice, not 3"):
         go(training.train, tmp_path / "model", replace(settings, parts=3))
     with pytest.raises(CorpusError, match="has no corpus"):
