@@ -64,6 +64,12 @@ def train_command(
         ),
     ] = 0,
     start_steps: Annotated[int, typer.Option("--start-steps", help="Steps that it has had.", min=0)] = 0,
+    early: Annotated[
+        float, typer.Option("--early", help="Times of the flow are uniform ones to this power (1: as upstream).", min=0.1)
+    ] = 3.0,
+    listening: Annotated[
+        float, typer.Option("--listening", help="Weight of naming the phone of each frame, beside the flow (0: none).", min=0)
+    ] = 0.5,
     processes: Processes = 0,
     minutes: Minutes = None,
     seed: Seed = 0,
@@ -84,6 +90,8 @@ def train_command(
             falling=falling,
             start=start,
             start_steps=start_steps,
+            early=early,
+            listening=listening,
             seed=seed,
         )
         _train(train, folder, settings, steps, processes, minutes, device, as_json)
@@ -186,7 +194,10 @@ def evaluate_command(
 @demo_voice_app.command("card")
 def card_command(
     folder: Annotated[Path, typer.Argument(help="The folder of an export.", file_okay=False, exists=True)],
-    corpus: Corpus,
+    corpus: Annotated[
+        list[Path],
+        typer.Option("--corpus", help="Folder of a corpus that it has learnt from; give it as often as there were some.", file_okay=False),
+    ],
     evaluation: Annotated[Path, typer.Option("--evaluation", help="The folder that `evaluate --out` wrote.", file_okay=False, exists=True)],
     command: Annotated[
         list[str] | None, typer.Option("--command", help="A command that made it; give it as often as there were some.")

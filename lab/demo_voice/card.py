@@ -40,12 +40,12 @@ _LIMITS = """\
 """
 
 
-def card(evaluation: dict[str, Any], corpus: dict[str, Any], steps: dict[str, Any], commands: Sequence[str]) -> str:
+def card(evaluation: dict[str, Any], corpora: Sequence[dict[str, Any]], steps: dict[str, Any], commands: Sequence[str]) -> str:
     """The text of the card.
 
     Args:
         evaluation: What `lab.demo_voice.evaluation.judge` returned.
-        corpus: What `corpus.json` says.
+        corpora: What each `corpus.json` says, in the order of their use.
         steps: "steps" and "vocoder_steps", as `lab.demo_voice.export.export` returned them.
         commands: Those that made it, in order.
     """
@@ -69,8 +69,11 @@ def card(evaluation: dict[str, Any], corpus: dict[str, Any], steps: dict[str, An
         "|---|---|---|---|---|",
         *demands,
         "\n## What it was made of\n",
-        f"{corpus['hours']:.1f} hours, {corpus['utterances']:,} utterances of each voice, seed {corpus['seed']}"
-        f" ({corpus['synthesizers'] or 'versions not recorded'}).\n",
+        *(
+            f"{corpus['hours']:.1f} hours, {corpus['utterances']:,} utterances of each voice, seed {corpus['seed']}"
+            f" ({corpus['synthesizers'] or 'versions not recorded'}).\n"
+            for corpus in corpora
+        ),
         "| Debian package | gives | licence |",
         "|---|---|---|",
         *sources,
@@ -119,15 +122,15 @@ def spectrograms(spoken: Sequence[Spoken], sentence: Sentence, speaker: str) -> 
     return buffer.getvalue()
 
 
-def write(folder: Path, evaluation: Path, corpus: Path, steps: dict[str, Any], commands: Sequence[str]) -> Path:
+def write(folder: Path, evaluation: Path, corpora: Sequence[Path], steps: dict[str, Any], commands: Sequence[str]) -> Path:
     """Write the card into an exported folder; returns its path.
 
     Raises:
-        CorpusError: the corpus is not whole.
+        CorpusError: a corpus is not whole.
     """
     text = card(
         json.loads(evaluation.read_text(encoding="utf-8")),
-        described(corpus),
+        [described(corpus) for corpus in corpora],
         steps,
         commands,
     )

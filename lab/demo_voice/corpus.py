@@ -1,7 +1,8 @@
 """The corpus on disk: every utterance of every speaker as 16-bit samples, with its text.
 
 A corpus folder holds `corpus.json` (what it was made from) and, per part, `NAME-NNNN.npy` (samples of all its utterances, int16 at 24 kHz, one after the
-other) and `NAME-NNNN.json` (their texts, and where each begins). Parts are written whole, so that a stopped build goes on where it was.
+other) and `NAME-NNNN.json` (their texts, their pace, where each begins, and when it has which phone). Parts are written whole, so that a stopped build goes
+on where it was.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import random
 import re
 import subprocess
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ from lab.errors import LabError
 
 #: Utterances of one part.
 PART = 200
-#: Half of the utterances are faster or slower than usual, by up to this factor: the length that upstream plans for a text is rarely the natural one.
-_PACE = 1.2
-FORMAT = 2
+#: Durations of the parts, by turns, 1 being the speaker's usual ones: the length that upstream plans for a text is rarely the natural one.
+_PACES = (1.0, 1.2, 1.0, 1 / 1.2, 1.0, 1.1, 1.0, 1 / 1.1)
+FORMAT = 3
 
 
 class CorpusError(LabError):
@@ -47,14 +47,20 @@ class Part:
     """Utterances of one speaker, consecutive in one array.
 
     Attributes:
+        pace: Its durations, 1 being the speaker's usual ones.
         samples: (total,) int16 at 24 kHz.
         starts: (n + 1,) where each utterance begins; the last is the end.
+        phones: Of each utterance, in order.
+        ends: Where each of its phones ends, in samples from its beginning.
     """
 
     speaker: str
+    pace: float
     texts: list[str]
     samples: NDArray[np.int16]
     starts: NDArray[np.int64]
+    phones: list[list[str]]
+    ends: list[list[int]]
 
 
 def build(
@@ -78,7 +84,7 @@ def build(
     """
     for source in SOURCES:
         source.file()
-    settings = {"format": FORMAT, "utterances": utterances, "seed": seed, "speakers": [who.name for who in SPEAKERS], "pace": _PACE}
+    settings = {"format": FORMAT, "utterances": utterances, "seed": seed, "speakers": [who.name for who in SPEAKERS], "paces": list(_PACES)}
     _claim(folder, settings)
     progress("writing the texts", 0, 0)
     total = len(SPEAKERS) * math.ceil(utterances / PART)
@@ -103,16 +109,13 @@ def build(
     return whole
 
 
-def _jobs(folder: Path, utterances: int, seed: int, without: frozenset[str]) -> Iterator[tuple[Path, str, list[str], list[float]]]:
+def _jobs(folder: Path, utterances: int, seed: int, without: frozenset[str]) -> Iterator[tuple[Path, str, list[str], float]]:
     """What each part says and at which pace, the speakers by turns: a corpus can be read before it is whole."""
     texts = corpus_texts(seed, without=without)
-    draws = {who.name: random.Random(f"paces {seed} {who.name}") for who in SPEAKERS}
     for number, start in enumerate(range(0, utterances, PART)):
         chunk = list(islice(texts, min(PART, utterances - start) * len(SPEAKERS)))
         for index, who in enumerate(SPEAKERS):
-            mine, draw = chunk[index :: len(SPEAKERS)], draws[who.name]
-            paces = [math.exp(draw.uniform(-1, 1) * math.log(_PACE)) if draw.random() < 0.5 else 1.0 for _ in mine]
-            yield folder / f"{who.name}-{number:04}", who.name, mine, paces
+            yield folder / f"{who.name}-{number:04}", who.name, chunk[index :: len(SPEAKERS)], _PACES[number % len(_PACES)]
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
@@ -123,15 +126,23 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         raise CorpusError(f"{folder} has a corpus made with other settings. Choose another folder, or delete it first.")
 
 
-def _part(path: Path, name: str, texts: list[str], paces: list[float]) -> None:
-    spoken = [(text, samples) for text, samples in zip(texts, say(speaker(name), texts, paces), strict=True) if samples is not None]
-    starts = np.cumsum([0, *(len(samples) for _, samples in spoken)])
-    joined = np.concatenate([(samples * 32767).astype(np.int16) for _, samples in spoken])
+def _part(path: Path, name: str, texts: list[str], pace: float) -> None:
+    spoken = [(text, speech) for text, speech in zip(texts, say(speaker(name), texts, pace), strict=True) if speech is not None]
+    starts = np.cumsum([0, *(len(speech.samples) for _, speech in spoken)])
+    joined = np.concatenate([(speech.samples * 32767).astype(np.int16) for _, speech in spoken])
     buffer = io.BytesIO()
     np.save(buffer, joined)
     write_whole(path.with_suffix(".npy"), buffer.getvalue())
     digest = hashlib.sha256(joined.tobytes()).hexdigest()
-    index = {"speaker": name, "texts": [text for text, _ in spoken], "starts": starts.tolist(), "sha256": digest}
+    index = {
+        "speaker": name,
+        "pace": pace,
+        "texts": [text for text, _ in spoken],
+        "starts": starts.tolist(),
+        "phones": [" ".join(speech.phones) for _, speech in spoken],
+        "ends": [speech.ends for _, speech in spoken],
+        "sha256": digest,
+    }
     write_whole(path.with_suffix(".json"), json.dumps(index).encode())  # last: its name says that the part is whole
 
 
@@ -153,7 +164,9 @@ def part(folder: Path, number: int) -> Iterator[Part]:
     for file in _indexes(folder, number):
         index = json.loads(file.read_text())
         samples = np.load(file.with_suffix(".npy"), mmap_mode="r")
-        yield Part(index["speaker"], index["texts"], samples, np.asarray(index["starts"], np.int64))
+        phones = [said.split() for said in index["phones"]]
+        starts = np.asarray(index["starts"], np.int64)
+        yield Part(index["speaker"], index["pace"], index["texts"], samples, starts, phones, index["ends"])
 
 
 def parts_there(folder: Path) -> int:

@@ -98,7 +98,9 @@ def speak(
         progress(f"{who.name}: the synthesizer speaks", 0, 0)
         own = say(who, [str(readable(sentence.text)) for sentence in chosen])
         natural = [
-            Spoken(who.name, SYNTHESIZER, sentence, samples) for sentence, samples in zip(chosen, own, strict=True) if samples is not None
+            Spoken(who.name, SYNTHESIZER, sentence, speech.samples)
+            for sentence, speech in zip(chosen, own, strict=True)
+            if speech is not None
         ]
         made += [*natural, *_copies(natural, weights)]
         cancel.check()

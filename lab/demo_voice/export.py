@@ -98,10 +98,10 @@ def _write_voices(folder: Path) -> None:
     described = [_HEADER]
     for reference in REFERENCES:
         who = next(one for one in SPEAKERS if one.name == reference.speaker)
-        samples = say(who, [str(readable(reference.transcript))])[0]
-        if samples is None:
+        speech = say(who, [str(readable(reference.transcript))])[0]
+        if speech is None:
             raise ExportError(f"The synthesizer of {who.name} said nothing.")
-        ended = np.round(np.concatenate([samples, np.zeros(int(_END_SECONDS * SAMPLE_RATE), np.float32)]) * 32767).astype(np.int16)
+        ended = np.round(np.concatenate([speech.samples, np.zeros(int(_END_SECONDS * SAMPLE_RATE), np.float32)]) * 32767).astype(np.int16)
         _write_wav(folder / f"{who.name}.wav", ended)
         described.append(_described(f"demo-{who.name}", reference.title, f"{who.name}.wav", reference.transcript, reference.source))
         if who.name == "female":

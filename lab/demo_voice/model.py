@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import yaml
 
+from lab.demo_voice.listener import PREFIX
 from lab.demo_voice.sentences import CHARACTERS, LETTERS
 from lab.engine.compat import prepare_imports
 
@@ -78,10 +79,13 @@ def vocoder(file: Path = VOCODER_CONFIG) -> Any:
 
 
 def exported_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A trained CFM's state for `VOCABULARY`: the rows of the capital letters are copies, all floating-point values FP16."""
+    """A trained CFM's state for `VOCABULARY`: the rows of the capital letters are copies, all floating-point values FP16.
+
+    What listened to it during the training is left out.
+    """
     name = "transformer.text_embed.text_embed.weight"
     rows = [0, *(1 + CHARACTERS.index(symbol.lower()) for symbol in VOCABULARY)]  # row 0 is the filler
-    whole = {**state, name: state[name][rows]}
+    whole = {**{key: value for key, value in state.items() if not key.startswith(PREFIX)}, name: state[name][rows]}
     return {key: value.half().contiguous().clone() if value.is_floating_point() else value for key, value in whole.items()}
 
 

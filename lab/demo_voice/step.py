@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from lab.demo_voice.graphs import Graphs
+from lab.demo_voice.listener import Listener
 
 _MOST = 2.0  # times the usual norm of the gradients; what is above is scaled down to it
 _USUAL = 0.02  # weight of a step in what is usual
@@ -24,6 +25,14 @@ class Dropped(NamedTuple):
 
     audio: bool
     text: bool
+
+
+class Heard(NamedTuple):
+    """What is learnt beside the flow: the listener to the model, (frames,) phones of the bank, and the weight of its loss."""
+
+    listener: Listener
+    phones: torch.Tensor
+    weight: float
 
 
 class _Losses(NamedTuple):
@@ -46,32 +55,46 @@ class _Functional:
         return _Losses(torch.nn.functional.mse_loss(made, asked, reduction=reduction))
 
 
+class _Torch:
+    """What `CFM.forward` takes for torch: the times that it draws are uniform ones to a power."""
+
+    def __init__(self, early: float) -> None:
+        self._early = early
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def rand(self, *size: Any, **options: Any) -> torch.Tensor:
+        return torch.rand(*size, **options) ** self._early
+
+
 @contextmanager
-def without_waiting() -> Iterator[None]:
-    """Within it, `CFM.forward` takes every row for full, and never waits for a figure from the card.
+def without_waiting(early: float = 1.0) -> Iterator[None]:
+    """Within it, `CFM.forward` takes every row for full, never waits for a figure from the card, and draws times as u ** `early`.
 
     Upstream masks what lies behind the end of a row, and chooses the losses of the frames that are to be predicted by their number; both make
     Python wait for the card. Rows of `lab.demo_voice.rows` have nothing behind their end.
     """
     from f5_tts.model import cfm as upstream
 
-    kept = upstream.lens_to_mask, upstream.F
-    upstream.lens_to_mask, upstream.F = (lambda lens, length: None), _Functional
+    kept = upstream.lens_to_mask, upstream.F, upstream.torch
+    upstream.lens_to_mask, upstream.F, upstream.torch = (lambda lens, length: None), _Functional, _Torch(early)
     try:
         yield
     finally:
-        upstream.lens_to_mask, upstream.F = kept
+        upstream.lens_to_mask, upstream.F, upstream.torch = kept
 
 
-def flow_loss(model: Any, mel: torch.Tensor, text: torch.Tensor, dropped: Dropped) -> torch.Tensor:
+def flow_loss(model: Any, mel: torch.Tensor, text: torch.Tensor, dropped: Dropped, early: float = 1.0) -> torch.Tensor:
     """The loss of `CFM.forward` for rows without padding: mel (batch, frames, channels), text (batch, characters).
 
-    The number of frames is given as a scalar on the CPU, which upstream may read without waiting.
+    Times are uniform to the power `early`; upstream's own are uniform. The number of frames is given as a scalar on the CPU, which upstream may read
+    without waiting.
     """
     kept = model.audio_drop_prob, model.cond_drop_prob
     model.audio_drop_prob, model.cond_drop_prob = float(dropped.audio), float(dropped.text)
     try:
-        with without_waiting():
+        with without_waiting(early):
             loss, _, _ = model(mel, text=text, lens=torch.tensor(mel.shape[1]))
     finally:
         model.audio_drop_prob, model.cond_drop_prob = kept
@@ -87,16 +110,32 @@ class Step:
         optimizers: Their learning rates are tensors.
         mel: (frames, channels) the bank that rows point into.
         captured: Capture both halves as CUDA graphs.
+        heard: What is learnt beside the flow, if anything is.
+        early: Power of the times; see `flow_loss`.
+
+    Attributes:
+        usual: Norm of the gradients; 0 before the first.
+        phone_loss: What the listener's loss was, when `loss` was asked for last; of steps with a text.
     """
 
-    def __init__(self, model: Any, average: Any, optimizers: Sequence[torch.optim.Optimizer], mel: torch.Tensor, captured: bool) -> None:
-        self._model, self._optimizers, self._mel = model, optimizers, mel
+    def __init__(
+        self,
+        model: Any,
+        average: Any,
+        optimizers: Sequence[torch.optim.Optimizer],
+        mel: torch.Tensor,
+        captured: bool,
+        heard: Heard | None = None,
+        early: float = 1.0,
+    ) -> None:
+        self._model, self._optimizers, self._mel, self._heard, self._early = model, optimizers, mel, heard, early
         self._parameters, self._averaged = list(model.parameters()), list(average.parameters())
         self._device = mel.device
         self._gradients = _in_one_piece(self._parameters)
         self._decay = torch.zeros((), device=self._device)
-        self.usual = torch.zeros((), device=self._device)  # norm of the gradients; 0 before the first
-        self._loss = torch.zeros((), device=self._device)
+        self.usual = torch.zeros((), device=self._device)
+        self.phone_loss = 0.0
+        self._loss = torch.zeros(3, device=self._device)  # of the flow; the listener's, and of how many steps
         self._losses = 0
         self._inputs: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
         self._graphs = Graphs(captured)
@@ -131,9 +170,16 @@ class Step:
         self._gradients.zero_()
         on_card = self._device.type == "cuda"
         with torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False) if on_card else nullcontext():
-            loss = flow_loss(self._model, self._mel[rows].float(), characters, dropped)
+            loss = flow_loss(self._model, self._mel[rows].float(), characters, dropped, self._early)
+            self._loss[0].add_(loss.detach())
+            if self._heard and not dropped.text:
+                heard = self._heard.listener.loss(self._heard.phones[rows].long())
+                self._loss[1].add_(heard.detach())
+                self._loss[2].add_(1)
+                loss = loss + self._heard.weight * heard
+            elif self._heard:
+                self._heard.listener.forget()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._loss.add_(loss.detach())
 
     def share(self) -> None:
         """Average the gradients over the processes."""
@@ -166,11 +212,13 @@ class Step:
         torch._foreach_add_(self._averaged, torch._foreach_mul(self._parameters, 1 - self._decay))
 
     def loss(self) -> float:
-        """Mean since it was asked for last, over all processes."""
+        """That of the flow; mean since it was asked for last, over all processes."""
         if dist.is_initialized():
             dist.all_reduce(self._loss)
             self._loss.div_(dist.get_world_size())
-        mean = float(self._loss) / max(1, self._losses)
+        flow, phones, listened = (float(value) for value in self._loss.tolist())
+        mean = flow / max(1, self._losses)
+        self.phone_loss = phones / max(1.0, listened)
         self._loss.zero_()
         self._losses = 0
         return mean

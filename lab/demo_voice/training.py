@@ -18,14 +18,16 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Subset
 
+from lab.demo_voice import convolutions
 from lab.demo_voice.bank import Bank
 from lab.demo_voice.corpus import has_parts, parts_planned
+from lab.demo_voice.listener import Listener
 from lab.demo_voice.model import CONFIG, cfm, config, exported_state, imported_state
 from lab.demo_voice.muon import Muon
 from lab.demo_voice.processes import Process, plain
 from lab.demo_voice.retreat import Retreat
 from lab.demo_voice.rows import LENGTHS, Batch, Rows
-from lab.demo_voice.step import Dropped, Step
+from lab.demo_voice.step import Dropped, Heard, Step
 
 _BESIDE_MUON = 0.5  # of the rate
 #: What makes scales, shifts and gates of the time: the embedding of the time grows large, so that a change of these values moves every channel of every
@@ -51,6 +53,9 @@ class Settings:
         warm_up: Steps in which it rises.
         falling: Share of the steps in which it falls.
         average: Decay of the averaged values, which are what is exported.
+        early: Times of the flow are uniform ones to this power. Where a sound begins and ends is decided in the first hundredths, where upstream's sway
+            sampling takes half of its steps, and which uniform times hardly ever see.
+        listening: Weight of the listener's loss beside that of the flow.
         least_masked: Of a row, at least this share is to be predicted (`CFM(frac_lengths_mask=…)`).
         start: An exported checkpoint to begin with, instead of new values.
         start_steps: Steps that checkpoint has had.
@@ -70,6 +75,8 @@ class Settings:
     warm_up: int = 400
     falling: float = 0.4
     average: float = 0.999
+    early: float = 3.0
+    listening: float = 0.5
     least_masked: float = 0.5
     seed: int = 0
     start: Path | None = None
@@ -122,6 +129,7 @@ def _train(process: Process, settings: Settings) -> None:
     on_card = process.device.type == "cuda"
     model = _model(settings).to(process.device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
+    convolutions.replace(model.transformer)
     optimizers = _optimizers(model, settings, process.device)
     if state := process.resumed(settings.fixed, optimizers):
         model.load_state_dict(state["model"])
@@ -131,7 +139,9 @@ def _train(process: Process, settings: Settings) -> None:
     data = Bank(settings.corpus, model.mel_spec, process.device, _parts_at(settings.steps, settings, planned))
     if settings.compile and on_card:
         _compile(model)
-    step = Step(model, average, optimizers, data.mel, captured=settings.captured and on_card)
+    model.listener.listen(model.transformer)
+    heard = Heard(model.listener, data.phones, settings.listening)
+    step = Step(model, average, optimizers, data.mel, settings.captured and on_card, heard, settings.early)
     if on_card:
         step.warm_up([(max(1, settings.frames // length), length) for length in LENGTHS], process.rank)
     step.usual.fill_(state.get("usual", 0.0))
@@ -153,6 +163,7 @@ def _train(process: Process, settings: Settings) -> None:
         process.log(
             settings.start_steps + at,
             loss=loss,
+            phone_loss=step.phone_loss,
             rate=rate,
             norm=float(step.usual),
             parts=data.parts,
@@ -177,16 +188,17 @@ def _model(settings: Settings) -> Any:
     model.frac_lengths_mask = (settings.least_masked, 1.0)
     if settings.start:
         model.load_state_dict(imported_state(load_file(settings.start)))
+    model.listener = Listener(model.transformer.dim)
     return model
 
 
 def _compile(model: Any) -> None:
-    """Each block by itself, for the few lengths that rows have."""
+    """Each block by itself, for the few lengths that rows have; not their hooks."""
     torch._dynamo.config.automatic_dynamic_shapes = False
     torch._dynamo.config.recompile_limit = 32
-    for block in (*model.transformer.transformer_blocks, *model.transformer.text_embed.text_blocks):
-        block.compile()
-    model.transformer.input_embed.conv_pos_embed.compile()
+    transformer = model.transformer
+    for part in (*transformer.transformer_blocks, *transformer.text_embed.text_blocks, transformer.input_embed.conv_pos_embed):
+        part.forward = torch.compile(part.forward)
 
 
 def _optimizers(model: Any, settings: Settings, device: torch.device) -> list[torch.optim.Optimizer]:
@@ -229,6 +241,9 @@ def _batches(data: Bank, settings: Settings, process: Process, step: int, planne
             num_workers=settings.loaders,
             prefetch_factor=8 if settings.loaders else None,
             pin_memory=process.device.type == "cuda",
+            multiprocessing_context="fork"
+            if settings.loaders
+            else None,  # a spawned loader imports torch for seconds, at each stage, one after the other
         )
         step = end
 

@@ -70,7 +70,7 @@ def spoken():
     for who, other in (("female", "male"), ("male", "female")):
         for source, by in ((SYNTHESIZER, who), (COPY, who), ("nfe32", who), ("nfe7", other)):
             rtf = None if source in (SYNTHESIZER, COPY) else 0.4
-            made += [Spoken(who, source, one, samples, rtf) for one, samples in zip(chosen, clips[by], strict=True)]
+            made += [Spoken(who, source, one, speech.samples, rtf) for one, speech in zip(chosen, clips[by], strict=True)]
     return made
 
 
@@ -98,9 +98,13 @@ def test_the_card_says_figures_sources_and_commands_and_shows_spectrograms(resul
     (tmp_path / "corpus.json").write_text(json.dumps(corpus))
     (tmp_path / "evaluation.json").write_text(json.dumps(result))
     with pytest.raises(CorpusError, match="has no whole corpus"):
-        card.write(tmp_path, tmp_path / "evaluation.json", tmp_path, {}, [])
+        card.write(tmp_path, tmp_path / "evaluation.json", [tmp_path], {}, [])
     (tmp_path / "corpus.json").write_text(json.dumps(corpus | {"hours": 41.04, "sha256": "0f", "synthesizers": "flite 2.2-5"}))
-    written = card.write(tmp_path, tmp_path / "evaluation.json", tmp_path, {"steps": 60_000, "vocoder_steps": 8_000}, ["one", "two"])
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "corpus.json").write_text(json.dumps(corpus | {"seed": 7, "hours": 3.0, "sha256": "0e", "synthesizers": ""}))
+    steps = {"steps": 60_000, "vocoder_steps": 8_000}
+    written = card.write(tmp_path, tmp_path / "evaluation.json", [tmp_path, second], steps, ["one", "two"])
     text = written.read_text()
     for part in (
         "60,000 steps",
@@ -108,6 +112,7 @@ def test_the_card_says_figures_sources_and_commands_and_shows_spectrograms(resul
         "41.0 hours",
         "20,000 utterances",
         "flite 2.2-5",
+        "3.0 hours, 20,000 utterances of each voice, seed 7 (versions not recorded)",
         "festvox-us-slt-hts",
         "```bash\none\ntwo\n```",
     ):

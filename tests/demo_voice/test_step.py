@@ -46,6 +46,19 @@ def test_the_loss_is_that_of_upstream_for_full_rows(model, dropped):
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(expected, found, strict=True))
 
 
+def test_times_are_early_by_the_power_that_is_asked_for(model, monkeypatch):
+    seen = []
+    inside = model.transformer.forward
+    monkeypatch.setattr(
+        model.transformer, "forward", lambda *given, time, **others: (seen.append(time), inside(*given, time=time, **others))[1]
+    )
+    for early in (1.0, 3.0):
+        torch.manual_seed(5)
+        flow_loss(model, torch.randn(64, 16, 100), torch.zeros(64, 4, dtype=torch.long), Dropped(False, False), early)
+    assert torch.allclose(seen[1], seen[0] ** 3)
+    assert 0.3 < seen[0].mean() < 0.7
+
+
 def test_matrices_together_are_changed_as_torch_changes_them_one_by_one():
     torch.manual_seed(0)
     shapes = [(48, 48), (96, 48), (48, 96), (48, 48)]

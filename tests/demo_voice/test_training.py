@@ -19,6 +19,7 @@ from lab.demo_voice.bank import HELD_OUT, Bank
 from lab.demo_voice.corpus import CorpusError
 from lab.demo_voice.processes import Process, TrainingError, run, saved
 from lab.demo_voice.step import Step
+from lab.demo_voice.synthesizers import PHONES
 from lab.engine.process import Cancel, ignore_progress
 from tests.fakes import wait_until
 
@@ -34,7 +35,8 @@ def corpus(tmp_path_factory):
         tones = [0.1 * np.sin(2 * np.pi * pitch * (1 + index % 5) * np.arange(length) / 24_000) for index, length in enumerate(lengths)]
         np.save(folder / f"{name}-{number:04}.npy", (np.concatenate(tones) * 32767).astype(np.int16))
         texts = ["abcdefghij"[5 * number + index % 5] * int(length // 1500) + "." for index, length in enumerate(lengths)]
-        index = {"speaker": name, "texts": texts, "starts": np.cumsum([0, *lengths]).tolist()}
+        index = {"speaker": name, "pace": 1.0, "texts": texts, "starts": np.cumsum([0, *lengths]).tolist()}
+        index |= {"phones": ["pau aa"] * len(texts), "ends": [[2_000, int(length)] for length in lengths]}
         (folder / f"{name}-{number:04}.json").write_text(json.dumps(index))
     return folder
 
@@ -204,11 +206,26 @@ def test_what_is_held_out_is_in_no_row(corpus):
     model = models.cfm(models.config())
     made = Bank(corpus, model.mel_spec, torch.device("cpu"), 2)
     made.grow(1)
-    early = len(made.speakers[0].texts)
+    early = len(made.speakers[0][0].texts)
     made.grow(2)
-    assert (early, len(made.speakers[0].texts)) == (24 - HELD_OUT, 2 * (24 - HELD_OUT))
+    usual = made.speakers[0][0]
+    assert (early, len(usual.texts)) == (24 - HELD_OUT, 2 * (24 - HELD_OUT))
     part = next(corpora.parts(corpus))
     mel = model.mel_spec(torch.from_numpy(part.samples[: part.starts[1]].copy()).float()[None] / 32767)[0].T
-    start = made.speakers[0].starts[made.speakers[0].texts.index(part.texts[0])]
+    start = usual.starts[usual.texts.index(part.texts[0])]
     found = made.mel[start : start + len(mel)].float()
     assert torch.allclose(found[:-2], mel[:-2], atol=0.02)  # but for the last two frames, as upstream makes it
+    phones = made.phones[start : start + len(mel)]
+    assert (PHONES[phones[0]], PHONES[phones[-2]]) == ("pau", "aa")
+    assert int((phones == 0).sum()) - int(phones[-1] == 0) == 1 + 2_000 // 256  # whose middle is before the end of the silence
+
+
+def test_a_bank_keeps_the_paces_of_a_speaker_apart_the_usual_one_first(corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path, dirs_exist_ok=True)
+    for name in ("female", "male"):
+        file = tmp_path / f"{name}-0001.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"pace": 1.2}))
+    made = Bank(tmp_path, models.cfm(models.config()).mel_spec, torch.device("cpu"), 2)
+    made.grow(2)
+    texts = [[set("".join(spoken.texts)) - {"."} for spoken in paces] for paces in made.speakers]
+    assert texts == [[set("abcde"), set("fghij")]] * 2
