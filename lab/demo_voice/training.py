@@ -53,8 +53,8 @@ class Settings:
         warm_up: Steps in which it rises.
         falling: Share of the steps in which it falls.
         average: Decay of the averaged values, which are what is exported.
-        early: Times of the flow are uniform ones to this power. Where a sound begins and ends is decided in the first hundredths, where upstream's sway
-            sampling takes half of its steps, and which uniform times hardly ever see.
+        early: Times of the flow are uniform ones to this power. Where a sound begins is decided in the first hundredths, which uniform times hardly ever
+            see, and where upstream's sampler takes half of its steps: the cubes fall about where its 16 do.
         listening: Weight of the listener's loss beside that of the flow.
         least_masked: Of a row, at least this share is to be predicted (`CFM(frac_lengths_mask=…)`).
         start: An exported checkpoint to begin with, instead of new values.
