@@ -16,7 +16,7 @@ _BLOCK = 16  # frames of a product; every length of rows is a multiple
 
 
 def grouped(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int) -> torch.Tensor:
-    """`Conv1d` with groups, an odd kernel and as many frames out as in.
+    """`Conv1d` with groups, an odd kernel of at most 33, and as many frames out as in.
 
     Args:
         x: (batch, frames, channels), frames a multiple of 16.

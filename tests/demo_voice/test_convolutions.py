@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.demo_voice import convolutions
-from lab.demo_voice import model as models
+from tests.demo_voice.small import small
 
 
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 7))
@@ -31,14 +31,7 @@ def test_single_channels_are_convolved_as_torch_does_it(batch, frames, channels,
 
 
 def test_a_dit_gives_the_same_and_learns_the_same():
-    config = models.config()
-    config["model"]["arch"] |= {"dim": 64, "depth": 1, "heads": 1, "text_dim": 32, "conv_layers": 2}
-    torch.manual_seed(0)
-    theirs = models.cfm(config).transformer
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.05)
+    theirs = small(depth=1).transformer
     ours = copy.deepcopy(theirs)
     convolutions.replace(ours)
     x, cond, text = torch.randn(2, 96, 100), torch.randn(2, 96, 100), torch.randint(0, 30, (2, 20))

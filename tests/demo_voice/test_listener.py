@@ -7,20 +7,14 @@ from lab.demo_voice import model as models
 from lab.demo_voice.listener import Listener
 from lab.demo_voice.step import Dropped, Heard, Step
 from lab.demo_voice.synthesizers import PHONES
+from tests.demo_voice.small import small
 
 
 @pytest.fixture
 def model():
-    config = models.config()
-    config["model"]["arch"] |= {"dim": 64, "depth": 3, "heads": 1, "text_dim": 32, "conv_layers": 1}
-    torch.manual_seed(1)
-    made = models.cfm(config)
+    made = small(depth=3)
     made.listener = Listener(64)
     made.listener.listen(made.transformer)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.05)
     return made
 
 

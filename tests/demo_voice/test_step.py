@@ -6,23 +6,15 @@ import random
 import pytest
 import torch
 
-from lab.demo_voice import model as models
 from lab.demo_voice.graphs import beside_the_default_stream
 from lab.demo_voice.muon import Muon
 from lab.demo_voice.step import Dropped, Step, flow_loss
+from tests.demo_voice.small import small
 
 
 @pytest.fixture
 def model():
-    config = models.config()
-    config["model"]["arch"] |= {"dim": 64, "depth": 2, "heads": 1, "text_dim": 32, "conv_layers": 2}
-    torch.manual_seed(1)
-    made = models.cfm(config)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.05)
-    return made
+    return small()
 
 
 @pytest.mark.parametrize("dropped", [Dropped(False, False), Dropped(True, False), Dropped(True, True)])
