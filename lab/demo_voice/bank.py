@@ -72,7 +72,7 @@ class Bank:
                     return  # longer utterances than there is room for; the rest of them is left out
                 frames = slice(self._count, self._count + len(mel))
                 self.mel[frames] = mel
-                self.phones[frames] = torch.from_numpy(_phones(one, index, len(mel))).to(self.phones.device)
+                self.phones[frames] = torch.from_numpy(_phones(one, index, len(mel)))
                 starts.append(self._count)
                 lengths.append(len(mel))
                 texts.append(one.texts[index])
@@ -81,7 +81,7 @@ class Bank:
 
 def _phones(one: Part, index: int, frames: int) -> NDArray[np.uint8]:
     """(frames,) which phone an utterance has in the middle of each; silence behind the last."""
-    numbers = np.array([*(_NUMBERS[phone] for phone in one.phones[index]), 0], np.uint8)
+    numbers = np.array([*(_NUMBERS[phone] for phone in one.phones[index].split()), 0], np.uint8)
     return numbers[np.searchsorted(one.ends[index], np.arange(frames) * HOP, side="right")]
 
 

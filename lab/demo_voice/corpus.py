@@ -50,7 +50,7 @@ class Part:
         pace: Its durations, 1 being the speaker's usual ones.
         samples: (total,) int16 at 24 kHz.
         starts: (n + 1,) where each utterance begins; the last is the end.
-        phones: Of each utterance, in order.
+        phones: Of each utterance, in order, with spaces between.
         ends: Where each of its phones ends, in samples from its beginning.
     """
 
@@ -59,7 +59,7 @@ class Part:
     texts: list[str]
     samples: NDArray[np.int16]
     starts: NDArray[np.int64]
-    phones: list[list[str]]
+    phones: list[str]
     ends: list[list[int]]
 
 
@@ -161,18 +161,18 @@ def parts(folder: Path, most: int = 0) -> Iterator[Part]:
 
 def part(folder: Path, number: int) -> Iterator[Part]:
     """What each speaker says in the part of that number, which has to be there."""
-    for file in _indexes(folder, number):
+    for file in _indexes(folder, _speakers(folder), number):
         index = json.loads(file.read_text())
         samples = np.load(file.with_suffix(".npy"), mmap_mode="r")
-        phones = [said.split() for said in index["phones"]]
         starts = np.asarray(index["starts"], np.int64)
-        yield Part(index["speaker"], index["pace"], index["texts"], samples, starts, phones, index["ends"])
+        yield Part(index["speaker"], index["pace"], index["texts"], samples, starts, index["phones"], index["ends"])
 
 
 def parts_there(folder: Path) -> int:
     """So many parts, from the first on, are there of every speaker; 0 where there is no corpus."""
+    names = _speakers(folder)
     number = 0
-    while (files := _indexes(folder, number)) and all(file.is_file() for file in files):
+    while names and all(file.is_file() for file in _indexes(folder, names, number)):
         number += 1
     return number
 
@@ -182,9 +182,14 @@ def has_parts(folder: Path, most: int) -> bool:
     return parts_there(folder) >= most
 
 
-def _indexes(folder: Path, number: int) -> list[Path]:
-    """The file of each speaker that says that a part is whole, and what is in it; none where there is no corpus."""
-    return [folder / f"{name}-{number:04}.json" for name in _settings(folder).get("speakers", [])]
+def _speakers(folder: Path) -> list[str]:
+    """The names of a corpus' speakers; none where there is no corpus."""
+    return list(_settings(folder).get("speakers", []))
+
+
+def _indexes(folder: Path, names: list[str], number: int) -> list[Path]:
+    """The file of each speaker that says that a part is whole, and what is in it."""
+    return [folder / f"{name}-{number:04}.json" for name in names]
 
 
 def parts_planned(folder: Path, most: int = 0) -> int:
@@ -219,9 +224,9 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _whole(folder: Path) -> dict[str, Any]:
     """Digest over all texts and samples (the same sources, synthesizers and seed give the same), and hours of speech."""
-    total, samples = hashlib.sha256(), 0
+    total, samples, names = hashlib.sha256(), 0, _speakers(folder)
     for number in range(parts_there(folder)):
-        for file in _indexes(folder, number):
+        for file in _indexes(folder, names, number):
             index = json.loads(file.read_text())
             total.update("\n".join([*index["texts"], index["sha256"]]).encode())
             samples += index["starts"][-1]

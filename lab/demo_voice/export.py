@@ -16,7 +16,7 @@ from safetensors import safe_open
 from lab.audio import SAMPLE_RATE
 from lab.demo_voice.model import CONFIG, VOCODER_CONFIG, write_vocabulary
 from lab.demo_voice.sentences import readable
-from lab.demo_voice.synthesizers import SPEAKERS, say
+from lab.demo_voice.synthesizers import say, speaker
 from lab.durable import write_whole
 from lab.errors import LabError
 
@@ -97,7 +97,7 @@ def _metadata(file: Path) -> dict[str, str]:
 def _write_voices(folder: Path) -> None:
     described = [_HEADER]
     for reference in REFERENCES:
-        who = next(one for one in SPEAKERS if one.name == reference.speaker)
+        who = speaker(reference.speaker)
         speech = say(who, [str(readable(reference.transcript))])[0]
         if speech is None:
             raise ExportError(f"The synthesizer of {who.name} said nothing.")

@@ -241,9 +241,8 @@ def _batches(data: Bank, settings: Settings, process: Process, step: int, planne
             num_workers=settings.loaders,
             prefetch_factor=8 if settings.loaders else None,
             pin_memory=process.device.type == "cuda",
-            multiprocessing_context="fork"
-            if settings.loaders
-            else None,  # a spawned loader imports torch for seconds, at each stage, one after the other
+            # a spawned loader imports torch for seconds, at each stage, one after the other
+            multiprocessing_context="fork" if settings.loaders else None,
         )
         step = end
 

@@ -10,19 +10,13 @@ from safetensors.torch import save_file
 from lab.demo_voice import model as models
 from lab.demo_voice.sentences import CHARACTERS
 from lab.demo_voice.training import Settings, rate_at
+from tests.demo_voice.small import small as a_small_dit
+from tests.demo_voice.small import small_config
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    config = models.config()
-    config["model"]["arch"] |= {"dim": 64, "depth": 2, "heads": 1, "text_dim": 32}
-    torch.manual_seed(0)
-    model = models.cfm(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.05)
-    return model
+    return a_small_dit().eval()
 
 
 @given(st.integers(1, 40), st.data())
@@ -46,9 +40,7 @@ def test_the_architecture_fits_the_limits():
 
 def test_capital_letters_are_heard_like_small_ones_after_the_export(small, tmp_path):
     state = models.exported_state(small.state_dict())
-    config = models.config()
-    config["model"]["arch"] |= {"dim": 64, "depth": 2, "heads": 1, "text_dim": 32}
-    exported = models.cfm(config, models.VOCABULARY).eval()
+    exported = models.cfm(small_config(), models.VOCABULARY).eval()
     exported.load_state_dict(state)
     made = [
         exported.sample(torch.zeros(1, 4, 100), [list(text)], 24, steps=2, cfg_strength=2.0, seed=0)[0]

@@ -21,6 +21,7 @@ from lab.demo_voice.processes import Process, TrainingError, run, saved
 from lab.demo_voice.step import Step
 from lab.demo_voice.synthesizers import PHONES
 from lab.engine.process import Cancel, ignore_progress
+from tests.demo_voice.small import small_config
 from tests.fakes import wait_until
 
 
@@ -44,10 +45,8 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def settings(corpus):
     """Of a tiny DiT."""
-    text = models.config()
-    text["model"]["arch"] |= {"dim": 64, "depth": 1, "heads": 1, "text_dim": 32, "conv_layers": 1}
     file = corpus / "config.yaml"
-    file.write_text(json.dumps(text))
+    file.write_text(json.dumps(small_config(depth=1, conv_layers=1)))
     return training.Settings(corpus, 6, parts=1, config=file, frames=2_080, warm_up=2, average=0.5, loaders=0)
 
 
