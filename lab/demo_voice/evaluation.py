@@ -200,12 +200,12 @@ def _row(speaker: str, source: str, found: list[tuple[Spoken, Heard, Likeness | 
     }
     if alike:
         after = [likely.after_db for likely in alike if likely.after_db is not None]
-        silence = [likely.silence for likely in alike if likely.silence is not None]
+        silent = sum(likely.silent for likely in alike)
         row |= {
             "own_db": fmean(likely.own for likely in alike),
             "other_db": fmean(likely.other for likely in alike),
             "right_voice": fmean(likely.own < likely.other for likely in alike),
-            "silence": fmean(silence) if silence else None,
+            "silence": sum(likely.quiet for likely in alike) / silent if silent else None,  # of all clips' frames
             "after_db": median(after) if after else None,
         }
     if source == COPY:

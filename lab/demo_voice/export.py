@@ -42,13 +42,13 @@ REFERENCES = (
     Reference(
         "female",
         "Demo, female",
-        "We had dinner in the garden behind the old house.",
+        "She found a small blue box under the stairs.",
         "Synthetic: made with festival's cmu_us_slt_arctic_hts voice, which is free software.",
     ),
     Reference(
         "male",
         "Demo, male",
-        "He put the letter on the kitchen table, and went out.",
+        "Her father grows red roses behind the house.",
         "Synthetic: made with flite's rms voice, which is free software.",
     ),
 )

@@ -29,13 +29,15 @@ class Likeness:
 
     Attributes:
         own, other: Mean distance of aligned log-mel frames from the right voice's clip and from another's, in dB.
-        silence: Share of the frames amid the pauses of the right voice's synthesizer in which the clip is quiet; None where it has none.
+        silent: Frames of the clip that belong to the pauses of the right voice's synthesizer, each counted once.
+        quiet: Those of them in which the clip is quiet, too.
         after_db: Level of what follows the last word, below the speech; None where nothing follows.
     """
 
     own: float
     other: float
-    silence: float | None
+    silent: int
+    quiet: int
     after_db: float | None
 
 
@@ -78,12 +80,14 @@ def likeness(clip: Samples, own: Samples, other: Samples, last_word: float) -> L
         for samples, pairs in ((own, path), (other, _aligned(mel, _mel(other))))
     ]
     mine, theirs = levels(clip), levels(own)
-    silent = _pauses(theirs)[np.minimum(path[:, 1], len(theirs) - 1)]
-    quiet = mine[np.minimum(path[:, 0], len(mine) - 1)] < QUIET_DB
+    amid = _pauses(theirs)[np.minimum(path[:, 1], len(theirs) - 1)]
+    # a pause that the clip does not make is one frame of it, however often the alignment repeats that frame: it is no noise in a silence
+    silent = np.unique(np.minimum(path[amid, 0], len(mine) - 1))
     after = mine[int((last_word + _AFTER) * SAMPLE_RATE / HOP) :] if last_word else mine[:0]
     return Likeness(
         distances[0],
         distances[1],
-        float(quiet[silent].mean()) if silent.any() else None,
+        len(silent),
+        int((mine[silent] < QUIET_DB).sum()),
         float(10 * np.log10(np.mean(10 ** (after / 10)))) if len(after) > 2 else None,
     )

@@ -5,6 +5,8 @@ import pytest
 
 from lab.demo_voice.hearing import hear, word_errors, words_of
 from lab.demo_voice.likeness import levels, likeness
+from lab.demo_voice.synthesizers import SPEAKERS, say
+from tests.demo_voice.packages import needs_packages
 
 
 @pytest.mark.parametrize(
@@ -46,8 +48,27 @@ def test_a_clip_is_like_itself_and_quiet_where_it_is_silent():
     found = likeness(clip, clip, other, last_word=2.5)
     assert found.own == 0.0
     assert found.other > 5
-    assert found.silence > 0.9
+    assert found.quiet > 0.9 * found.silent > 40
     assert found.after_db < -60
+
+
+def test_a_pause_that_a_clip_does_not_make_is_counted_once():
+    draw = np.random.default_rng(0)
+    tone = (0.2 * np.sin(np.arange(24_000) * 0.05) + 0.01 * draw.normal(size=24_000)).astype(np.float32)
+    pause = np.zeros(6_000, np.float32)
+    own = np.concatenate([tone, pause, tone, pause, tone[::-1]])
+    clip = np.concatenate([tone, tone, pause, tone[::-1]])
+    found = likeness(clip, own, own, last_word=3.0)
+    assert 15 < found.quiet >= found.silent - 3
+
+
+@needs_packages
+def test_a_text_of_two_words_is_heard_whatever_silence_follows():
+    speech = say(SPEAKERS[0], ["come in."])[0].samples
+    faint = (1e-4 * np.random.default_rng(0).normal(size=len(speech) * 3)).astype(np.float32)
+    alone, followed = hear(speech), hear(np.concatenate([faint, speech, faint]))
+    assert alone.text == followed.text == "come in"
+    assert followed.end == pytest.approx(alone.end + len(faint) / 24_000, abs=0.03)
 
 
 def test_noise_after_the_last_word_and_in_pauses_is_found():
@@ -56,7 +77,7 @@ def test_noise_after_the_last_word_and_in_pauses_is_found():
     quiet = np.concatenate([tone, np.zeros(12_000, np.float32), tone, np.zeros(6_000, np.float32)])
     noisy = quiet + (0.05 * draw.normal(size=len(quiet))).astype(np.float32)
     found = likeness(noisy, quiet, quiet, last_word=2.5)
-    assert found.silence < 0.2
+    assert found.quiet < 0.2 * found.silent
     assert found.after_db > -15
 
 

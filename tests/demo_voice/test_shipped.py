@@ -1,0 +1,68 @@
+"""The voice that is in the repository, through the real engine: is it understood, and is it the right one."""
+
+import numpy as np
+import pytest
+
+from lab.audio import SAMPLE_RATE
+from lab.compare import make_request
+from lab.config import parse
+from lab.demo_voice.evaluation import sentences
+from lab.demo_voice.hearing import hear, word_errors
+from lab.demo_voice.likeness import likeness
+from lab.demo_voice.sentences import readable
+from lab.demo_voice.synthesizers import SPEAKERS, say
+from lab.engine.device import probe
+from lab.engine.pool import EnginePool
+from lab.engine.weights import resolve
+from lab.voices import bundled_voices
+from tests.demo_voice.packages import needs_packages
+
+pytestmark = pytest.mark.engine
+WHO = [who.name for who in SPEAKERS]
+
+
+@pytest.fixture(scope="module")
+def said():
+    """Four sentences by both voices, at many steps and at few."""
+    kinds = {sentence.kind: sentence for sentence in reversed(sentences())}  # the first of each
+    chosen = [sentence.text for kind, sentence in kinds.items() if kind != "long"]
+    voices = {voice.id: voice for voice in bundled_voices()}
+    with EnginePool(resolve("demo"), probe("cpu"), max_workers=1) as pool:
+        return {
+            (who, nfe): {
+                text: pool.render(parse(f"upstream:nfe={nfe}"), make_request(pool, text, voices[f"demo-{who}"], 1)).samples()
+                for text in chosen
+            }
+            for who in WHO
+            for nfe in (16, 3)
+        }
+
+
+def errors(clips):
+    return word_errors(list(clips), [hear(samples).text for samples in clips.values()]).rate
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_each_voice_is_understood(said, who):
+    assert errors(said[who, 16]) < 0.25
+
+
+def test_fewer_steps_are_heard(said):
+    few, many = (np.mean([errors(said[who, nfe]) for who in WHO]) for nfe in (3, 16))
+    assert few > many + 0.05
+
+
+@needs_packages
+@pytest.mark.parametrize("who", WHO)
+def test_the_voice_that_was_asked_for_speaks(said, who):
+    other = next(name for name in WHO if name != who)
+    for text, samples in said[who, 16].items():
+        own, another = (say(speaker, [readable(text)])[0].samples for name in (who, other) for speaker in SPEAKERS if speaker.name == name)
+        found = likeness(samples, own, another, last_word=len(samples) / SAMPLE_RATE)
+        assert found.own < found.other
+
+
+def test_a_clip_of_the_shipped_voice_is_neither_silent_nor_clipped(said):
+    for clips in said.values():
+        for samples in clips.values():
+            assert 0.05 < np.abs(samples).max() < 1.0
