@@ -30,7 +30,11 @@ class ExportError(LabError):
 
 @dataclass(frozen=True)
 class Reference:
-    """A clip that asks the model for a voice: plain English at a usual pace, so that the lengths that upstream plans from it fit."""
+    """A clip that asks the model for a voice: plain English.
+
+    Upstream plans from its seconds per byte how long a text may take, so it is one that takes about a tenth more of them than a sentence usually does: of a
+    text of two words, each letter takes longer than in a sentence, and with a usual reference it is spoken half as fast again as the synthesizer would.
+    """
 
     speaker: str
     title: str

@@ -61,8 +61,9 @@ def test_the_work_of_a_step_is_about_that_of_its_matrix_products(profiled):
     profile, _ = profiled
     arch = yaml.safe_load((DEMO_DIR / "config.yaml").read_text())["model"]["arch"]
     dim, depth, frames = arch["dim"], arch["depth"], profile.result.chunks[0].frames
-    block = 4 * dim * dim + 2 * arch["ff_mult"] * dim * dim  # q, k, v, out, and the two of the feed-forward
+    inner = arch["heads"] * 64  # upstream's size of a head
+    block = 4 * dim * inner + 2 * arch["ff_mult"] * dim * dim  # q, k, v, out, and the two of the feed-forward
     linear = 2 * 2 * frames * depth * block
-    attention = 2 * depth * 4 * frames * frames * dim
+    attention = 2 * depth * 4 * frames * frames * inner
     assert profile.flop_per_step > linear + attention
     assert profile.flop_per_step < 1.5 * (linear + attention)
