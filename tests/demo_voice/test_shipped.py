@@ -10,7 +10,7 @@ from lab.demo_voice.evaluation import sentences
 from lab.demo_voice.hearing import hear, word_errors
 from lab.demo_voice.likeness import likeness
 from lab.demo_voice.sentences import readable
-from lab.demo_voice.synthesizers import SPEAKERS, say
+from lab.demo_voice.synthesizers import SPEAKERS, say, speaker
 from lab.engine.device import probe
 from lab.engine.pool import EnginePool
 from lab.engine.weights import resolve
@@ -55,9 +55,9 @@ def test_fewer_steps_are_heard(said):
 @pytest.mark.parametrize("who", WHO)
 def test_the_voice_that_was_asked_for_speaks(said, who):
     other = next(name for name in WHO if name != who)
-    for text, samples in said[who, 7].items():
-        own, another = (say(speaker, [readable(text)])[0].samples for name in (who, other) for speaker in SPEAKERS if speaker.name == name)
-        found = likeness(samples, own, another, last_word=len(samples) / SAMPLE_RATE)
+    texts = [readable(text) for text in said[who, 7]]
+    for samples, own, another in zip(said[who, 7].values(), say(speaker(who), texts), say(speaker(other), texts), strict=True):
+        found = likeness(samples, own.samples, another.samples, last_word=len(samples) / SAMPLE_RATE)
         assert found.own < found.other
 
 
