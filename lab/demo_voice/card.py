@@ -54,6 +54,7 @@ def card(evaluation: dict[str, Any], corpora: Sequence[dict[str, Any]], steps: d
         f"| {demand['demand']} | {demand['voice']} | {demand['figure']:.3f} | {demand['limit']:.3f} | {'met' if demand['met'] else '**not met**'} |"
         for demand in evaluation["demands"]
     ]
+    copied = " and ".join(f"{row['lsd_db']:.1f} dB ({row['voice']})" for row in evaluation["rows"] if row["source"] == COPY)
     learnt = " and ".join(f"{who.name} ({who.program}, {who.voice})" for who in SPEAKERS)
     parts = [
         "# The demo voice\n",
@@ -64,6 +65,7 @@ def card(evaluation: dict[str, Any], corpora: Sequence[dict[str, Any]], steps: d
         f"{evaluation['sentences']} sentences that training never saw, by pocketsphinx (word errors of all words together); `synthesizer` is what the model"
         " learnt from, `copy` the same sound through mel and vocoder alone.\n",
         _table(evaluation["rows"]),
+        f"\nLog-spectral distance of `copy` from what it copies: {copied}.",
         f"\n![One sentence by the synthesizer and by the model at each step count]({PICTURE})\n",
         "| what is asked | voice | figure | limit | |",
         "|---|---|---|---|---|",

@@ -114,6 +114,7 @@ def test_the_card_says_figures_sources_and_commands_and_shows_spectrograms(resul
         "flite 2.2-5",
         "3.0 hours, 20,000 utterances of each voice, seed 7 (versions not recorded)",
         "festvox-us-slt-hts",
+        "from what it copies: 0.0 dB (female) and 0.0 dB (male).",
         "```bash\none\ntwo\n```",
     ):
         assert part in text
