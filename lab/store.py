@@ -1,20 +1,15 @@
-"""What the lab keeps: audio under its own hash, and the rows that refer to it (comparisons and uploaded voices).
+"""What the lab keeps: audio under its own hash (see `lab.blobs`), and the rows that refer to it (comparisons and uploaded voices).
 
-Two promises. A blob's name equals its hash. No row lacks its blob: a row is inserted only after its file is durable, and a file is removed
-only after its row is gone. Every change takes the database's one write lock, so audio that one process stores while another deletes it ends
-up whole or absent. A crash can leave a file without a row, which harms nothing. One database per data folder.
+Every change takes the database's one write lock. One database per data folder. Studies are kept beside it, by `lab.study_store`.
 Knows nothing about engines, studies, or what a clip sounds like.
 """
 
-import hashlib
 import json
 import logging
 import os
-import re
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,20 +17,16 @@ from typing import Any
 import platformdirs
 import sqlalchemy as sa
 
-from lab.blob_files import BlobFiles, make_writable
+from lab.blob_files import make_writable
+from lab.blobs import Blobs
 from lab.database import Database
 from lab.migrations import NewerDatabaseError, StoreError
-from lab.migrations.tables import blob_references, blobs, comparison_clips, comparisons, discards, voices
+from lab.migrations.tables import comparison_clips, comparisons, voices
+from lab.store_values import NotFound, checked_token, exact_json, new_token, not_found, now
 
 __all__ = ["Comparison", "NewerDatabaseError", "NotFound", "Store", "StoreError", "StoredVoice"]
 
 _log = logging.getLogger(__name__)
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) makes: 128 random bits
-_HASH = re.compile(r"[0-9a-f]{64}")
-
-
-class NotFound(StoreError):
-    """Nothing is stored under that name."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +59,10 @@ class Store:
     def __init__(self, data_dir: Path, url: str) -> None:
         make_writable(data_dir)
         self.data_dir = data_dir
-        self._files = BlobFiles(data_dir / "blobs")
-        self._database = Database(url)
-        self._files.remove_stale()
-        for problem in self._remove_discarded():
+        self.database = Database(url)
+        self.blobs = Blobs(data_dir / "blobs", self.database)
+        self.blobs.files.remove_stale()
+        for problem in self.blobs.remove_discarded():
             _log.warning("%s", problem)
 
     @classmethod
@@ -89,24 +80,24 @@ class Store:
 
     def close(self) -> None:
         """Give the database connections back. Using the store afterwards opens new ones."""
-        self._database.close()
+        self.database.close()
 
     def put_blob(self, data: bytes) -> str:
         """Store `data` and return its SHA-256 in lower-case hex. Storing the same bytes again changes nothing."""
-        sha256 = self._files.write(data)  # most of the work, before taking the lock
-        with self._database.write() as connection:
-            self._insert_blob(connection, sha256, data)
+        sha256 = self.blobs.write(data)  # most of the work, before taking the lock
+        with self.database.write() as connection:
+            self.blobs.insert(connection, sha256, data)
         return sha256
 
     def get_blob(self, sha256: str) -> bytes:
         """Read a blob back and check it. Raises `NotFound` if it was never stored, `StoreError` if its file is missing or altered."""
-        with self._database.read() as connection:
-            return self._read_blob(connection, sha256)
+        with self.database.read() as connection:
+            return self.blobs.read(connection, sha256)
 
     def wav_path(self, sha256: str) -> Path:
         """Return a path to the blob that ends in .wav, for readers that judge by the name. Raises like `get_blob`. Never write to that file."""
-        with self._database.write() as connection:  # no deletion in between, which would leave the second name behind
-            return self._files.wav(sha256, self._read_blob(connection, sha256))
+        with self.database.write() as connection:  # no deletion in between, which would leave the second name behind
+            return self.blobs.files.wav(sha256, self.blobs.read(connection, sha256))
 
     def save_comparison(self, facts: dict[str, Any], clips: Sequence[bytes]) -> str:
         """Store a comparison and return the unguessable token that finds it again.
@@ -115,13 +106,13 @@ class Store:
         `"storable": true`: audio from random weights is never kept. Raises `StoreError` otherwise, and then nothing is stored.
         """
         _require_storable(facts, clips)
-        text = _exact_json(facts)
-        token = _new_token()
-        hashes = [self._files.write(clip) for clip in clips]
-        with self._database.write() as connection:
+        text = exact_json(facts, "facts of this comparison")
+        token = new_token()
+        hashes = [self.blobs.write(clip) for clip in clips]
+        with self.database.write() as connection:
             for sha256, clip in zip(hashes, clips, strict=True):
-                self._insert_blob(connection, sha256, clip)
-            row = {"token": token, "created_at": _now(), "facts": text}
+                self.blobs.insert(connection, sha256, clip)
+            row = {"token": token, "created_at": now(), "facts": text}
             key = connection.scalar(sa.insert(comparisons).values(row).returning(comparisons.c.id))
             connection.execute(
                 sa.insert(comparison_clips),
@@ -131,9 +122,9 @@ class Store:
 
     def load_comparison(self, token: str) -> Comparison:
         """Return the comparison behind `token`. Raises `NotFound` for a token that is unknown or is none at all."""
-        found = self._comparisons(comparisons.c.token == _checked(token, "comparison"), 1)
+        found = self._comparisons(comparisons.c.token == checked_token(token, "comparison"), 1)
         if not found:
-            raise _not_found("comparison")
+            raise not_found("comparison")
         return found[0]
 
     def list_comparisons(self, limit: int = 50) -> list[Comparison]:
@@ -142,16 +133,16 @@ class Store:
 
     def delete_comparison(self, token: str) -> None:
         """Delete a comparison, and those of its clips that nothing else refers to. Raises `NotFound` for an unknown token."""
-        with self._database.write() as connection:
-            key = connection.scalar(sa.select(comparisons.c.id).where(comparisons.c.token == _checked(token, "comparison")))
+        with self.database.write() as connection:
+            key = connection.scalar(sa.select(comparisons.c.id).where(comparisons.c.token == checked_token(token, "comparison")))
             if key is None:
-                raise _not_found("comparison")
+                raise not_found("comparison")
             mine = comparison_clips.c.comparison_id == key
             hashes = set(connection.scalars(sa.select(comparison_clips.c.sha256).where(mine)))
             connection.execute(sa.delete(comparison_clips).where(mine))
             connection.execute(sa.delete(comparisons).where(comparisons.c.id == key))
-            _discard_unreferenced(connection, hashes)
-        self._remove_discarded_or_say()
+            self.blobs.discard_unreferenced(connection, hashes)
+        self.blobs.remove_discarded_or_say()
 
     def save_voice(self, name: str, transcript: str, language: str, wav: bytes, consent_text: str) -> StoredVoice:
         """Store an uploaded voice with the text its owner agreed to. Raises `StoreError` if any of the five is blank."""
@@ -160,57 +151,37 @@ class Store:
                 raise StoreError(f"A voice is only stored with its {what}, which is missing. Fill it in and try again.")
         if not wav:
             raise StoreError("The voice's recording is empty. Record or choose it again.")
-        token, now = _new_token(), _now()
-        sha256 = self._files.write(wav)
-        with self._database.write() as connection:
-            self._insert_blob(connection, sha256, wav)
-            row = StoredVoice(token, name, transcript, language, sha256, now, consent_text, now)
+        token, time = new_token(), now()
+        sha256 = self.blobs.write(wav)
+        with self.database.write() as connection:
+            self.blobs.insert(connection, sha256, wav)
+            row = StoredVoice(token, name, transcript, language, sha256, time, consent_text, time)
             values = {"token" if key == "id" else key: value for key, value in vars(row).items()}
             connection.execute(sa.insert(voices).values(values))
         return row
 
     def load_voice(self, id: str) -> StoredVoice:
         """Return the uploaded voice `id`. Raises `NotFound` for an id that is unknown or is none at all."""
-        with self._database.read() as connection:
-            row = connection.execute(sa.select(voices).where(voices.c.token == _checked(id, "voice"))).first()
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(voices).where(voices.c.token == checked_token(id, "voice"))).first()
         if row is None:
-            raise _not_found("voice")
+            raise not_found("voice")
         return _voice(row)
 
     def list_voices(self) -> list[StoredVoice]:
         """Return every uploaded voice, oldest first."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return [_voice(row) for row in connection.execute(sa.select(voices).order_by(voices.c.id))]
 
     def delete_voice(self, id: str) -> None:
         """Delete an uploaded voice, its transcript, and its recording unless another row refers to it. Raises `NotFound` if unknown."""
-        with self._database.write() as connection:
-            sha256 = connection.scalar(sa.select(voices.c.sha256).where(voices.c.token == _checked(id, "voice")))
+        with self.database.write() as connection:
+            sha256 = connection.scalar(sa.select(voices.c.sha256).where(voices.c.token == checked_token(id, "voice")))
             if sha256 is None:
-                raise _not_found("voice")
+                raise not_found("voice")
             connection.execute(sa.delete(voices).where(voices.c.token == id))
-            _discard_unreferenced(connection, {sha256})
-        self._remove_discarded_or_say()
-
-    def _read_blob(self, connection: sa.Connection, sha256: str) -> bytes:
-        data = self._files.read(sha256) if _HASH.fullmatch(sha256) else None
-        # The row is asked after the file: a deletion removes the row first, so a missing file with a row is a real loss.
-        if connection.scalar(sa.select(blobs.c.sha256).where(blobs.c.sha256 == sha256)) is None:
-            raise NotFound("No audio is stored under that name. It may have been deleted; go back to the list and choose another.")
-        if data is None:
-            raise StoreError(f"The stored audio {self._files.path(sha256)} is missing. Restore that file from a backup of the data folder.")
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreError(
-                f"The stored audio {self._files.path(sha256)} was altered: it does not match its name. Restore it from a backup."
-            )
-        return data
-
-    def _insert_blob(self, connection: sa.Connection, sha256: str, data: bytes) -> None:
-        if not self._files.path(sha256).is_file():
-            self._files.write(data)  # a deletion elsewhere took the file since it was written; while we hold the lock none can
-        if connection.scalar(sa.select(blobs.c.sha256).where(blobs.c.sha256 == sha256)) is None:
-            connection.execute(sa.insert(blobs).values(sha256=sha256, bytes=len(data), created_at=_now()))
-            connection.execute(sa.delete(discards).where(discards.c.sha256 == sha256))
+            self.blobs.discard_unreferenced(connection, {sha256})
+        self.blobs.remove_discarded_or_say()
 
     def _comparisons(self, condition: sa.ColumnElement[bool], limit: int) -> list[Comparison]:
         newest = sa.select(comparisons).where(condition).order_by(comparisons.c.id.desc()).limit(max(limit, 0)).subquery()
@@ -219,35 +190,9 @@ class Store:
             .join(comparison_clips, comparison_clips.c.comparison_id == newest.c.id)
             .order_by(newest.c.id.desc(), comparison_clips.c.position)
         )
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             groups = [list(group) for _, group in groupby(connection.execute(rows), key=lambda row: row.id)]
         return [Comparison(g[0].token, g[0].created_at, json.loads(g[0].facts), tuple(row.sha256 for row in g)) for g in groups]
-
-    def _remove_discarded(self) -> list[str]:
-        """Remove the files whose rows are gone; return what went wrong, for another try at the next opening."""
-        with self._database.read() as connection:
-            if connection.scalar(sa.select(discards.c.sha256).limit(1)) is None:
-                return []
-        problems = []
-        with self._database.write() as connection:
-            for sha256 in connection.scalars(sa.select(discards.c.sha256)).all():
-                if problem := self._files.remove(sha256):
-                    problems.append(problem)
-                else:
-                    connection.execute(sa.delete(discards).where(discards.c.sha256 == sha256))
-        return problems
-
-    def _remove_discarded_or_say(self) -> None:
-        problems = self._remove_discarded()
-        if problems:
-            raise StoreError(" ".join([*problems, "Check the folder's permissions; the next start tries again."]))
-
-
-def _discard_unreferenced(connection: sa.Connection, hashes: Iterable[str]) -> None:
-    for sha256 in hashes:
-        if not any(connection.scalar(sa.select(sa.exists().where(column == sha256))) for column in blob_references()):
-            connection.execute(sa.delete(blobs).where(blobs.c.sha256 == sha256))
-            connection.execute(sa.insert(discards).values(sha256=sha256))
 
 
 def _require_storable(facts: dict[str, Any], clips: Sequence[bytes]) -> None:
@@ -262,37 +207,7 @@ def _require_storable(facts: dict[str, Any], clips: Sequence[bytes]) -> None:
         raise StoreError("This comparison cannot be saved: one of its clips has no audio. Run it again.")
 
 
-def _exact_json(facts: dict[str, Any]) -> str:
-    try:
-        text = json.dumps(facts, allow_nan=False)
-        exact = json.loads(text) == facts
-    except (TypeError, ValueError, RecursionError) as error:
-        raise StoreError(f"The facts of this comparison are not JSON: {error}. Give plain numbers, texts, lists and objects.") from error
-    if not exact:
-        raise StoreError("The facts of this comparison would change if stored as JSON. Use lists for tuples and texts for keys.")
-    return text
-
-
-def _new_token() -> str:
-    token = secrets.token_urlsafe(16)
-    return token if token[0] != "-" else _new_token()  # a command line would take it for an option
-
-
-def _checked(token: str, what: str) -> str:
-    if not _TOKEN.fullmatch(token):
-        raise _not_found(what)
-    return token
-
-
-def _not_found(what: str) -> NotFound:
-    return NotFound(f"There is no such {what}. The link may be incomplete, or the {what} was deleted.")
-
-
 def _voice(row: sa.Row[Any]) -> StoredVoice:
     values = row._asdict()
     values["id"] = values.pop("token")  # the row's own number stays inside
     return StoredVoice(**values)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,16 +1,14 @@
-"""The store: basics, refusals, durability, and several writers at once."""
+"""The store: basics, refusals, durability, and several writers at once; on SQLite and on PostgreSQL, where the database makes a difference."""
 
 import hashlib
 import os
 import resource
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -29,8 +27,13 @@ from lab import blob_files, durable
 from lab.errors import LabError
 from lab.migrations.tables import blobs, metadata
 from lab.store import NewerDatabaseError, NotFound, Store, StoreError
+from tests.storage import files_of, rows_of, url_of
 
+pytest_plugins = ["tests.databases"]
 ROOT = Path(__file__).parents[1]
+
+#: Of a test that the database makes no difference to.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -39,32 +42,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAB_DATA_DIR", raising=False)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path / "data")
-    yield store
-    store.close()
-
-
 def facts_for(count: int, **more: Any) -> dict[str, Any]:
     return {"clips": [{"configuration": f"c{i}", "storable": True} for i in range(count)], **more}
 
 
-def files_of(folder: Path) -> set[str]:
-    """Every file under the blob folder, unfinished ones included."""
-    return {path.name for path in (folder / "blobs").rglob("*") if path.is_file()}
-
-
-def rows_of(folder: Path) -> set[str]:
-    with closing(sqlite3.connect(folder / "lab.sqlite3")) as connection:
-        return {sha256 for (sha256,) in connection.execute("select sha256 from blobs")}
-
-
-def assert_promises_hold(folder: Path) -> None:
-    for name in files_of(folder):
-        path = folder / "blobs" / name[:2] / name
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == name
-    assert rows_of(folder) <= files_of(folder)
+def assert_promises_hold(store: Store) -> None:
+    for name in files_of(store.data_dir):
+        assert hashlib.sha256(store.blobs.files.path(name).read_bytes()).hexdigest() == name
+    assert rows_of(store) <= files_of(store.data_dir)
 
 
 # Basics
@@ -79,12 +64,13 @@ def test_a_blob_comes_back_under_the_hash_that_names_it(store: Store) -> None:
 
 def test_storing_the_same_bytes_again_changes_nothing(store: Store) -> None:
     first = store.put_blob(b"twice")
-    stamp = store._files.path(first).stat().st_mtime_ns
+    stamp = store.blobs.files.path(first).stat().st_mtime_ns
     assert store.put_blob(b"twice") == first
-    assert store._files.path(first).stat().st_mtime_ns == stamp
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == {first}
+    assert store.blobs.files.path(first).stat().st_mtime_ns == stamp
+    assert files_of(store.data_dir) == rows_of(store) == {first}
 
 
+@on_sqlite
 def test_a_blob_has_a_second_name_for_readers_that_judge_by_it(store: Store) -> None:
     voice = store.save_voice("Ada", "Some words.", "en", b"wav", "yes")
     path = store.wav_path(voice.sha256)
@@ -109,12 +95,14 @@ def test_a_comparison_comes_back_as_it_was_given(store: Store) -> None:
     assert before <= found.created_at <= datetime.now(UTC)
 
 
+@on_sqlite
 def test_two_equal_clips_of_one_comparison_share_a_file(store: Store) -> None:
     found = store.load_comparison(store.save_comparison(facts_for(2), [b"same", b"same"]))
     assert found.clip_hashes[0] == found.clip_hashes[1]
     assert len(files_of(store.data_dir)) == 1
 
 
+@on_sqlite
 def test_tokens_are_long_and_never_repeat(store: Store) -> None:
     tokens = {store.save_comparison(facts_for(1), [b"clip"]) for _ in range(20)}
     assert len(tokens) == 20
@@ -138,12 +126,11 @@ def test_a_voice_comes_back_with_its_consent_and_the_time_of_it(store: Store) ->
     assert voice.consented_at.utcoffset() == timedelta(0)
 
 
-def test_everything_is_there_after_closing_and_opening_again(tmp_path: Path) -> None:
-    first = Store.open(tmp_path)
-    token = first.save_comparison(facts_for(1), [b"kept"])
-    saved = first.load_comparison(token)
-    first.close()
-    second = Store.open(tmp_path)
+def test_everything_is_there_after_closing_and_opening_again(store: Store) -> None:
+    token = store.save_comparison(facts_for(1), [b"kept"])
+    saved = store.load_comparison(token)
+    store.close()
+    second = Store.open(store.data_dir, url_of(store))
     assert second.load_comparison(token) == saved
     second.close()
 
@@ -156,7 +143,7 @@ def test_deleting_a_comparison_removes_the_clips_that_nothing_else_uses(store: S
     other = store.save_comparison(facts_for(1), [b"shared"])
     shared, only_mine = store.load_comparison(mine).clip_hashes
     store.delete_comparison(mine)
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == {shared}
+    assert files_of(store.data_dir) == rows_of(store) == {shared}
     assert store.load_comparison(other).clip_hashes == (shared,)
     with pytest.raises(NotFound):
         store.load_comparison(mine)
@@ -170,9 +157,10 @@ def test_a_clip_that_is_also_a_voice_outlives_its_comparison(store: Store) -> No
     store.delete_comparison(token)
     assert store.get_blob(voice.sha256) == b"both"
     store.delete_voice(voice.id)
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == set()
+    assert files_of(store.data_dir) == rows_of(store) == set()
 
 
+@on_sqlite
 def test_nothing_of_a_deleted_voice_stays_in_the_data_folder(store: Store) -> None:
     voice = store.save_voice("A name nobody else has", "A transcript nobody else has", "en", b"recording nobody else has", "consent")
     store.delete_voice(voice.id)
@@ -183,6 +171,7 @@ def test_nothing_of_a_deleted_voice_stays_in_the_data_folder(store: Store) -> No
         store.load_voice(voice.id)
 
 
+@on_sqlite
 def test_deleting_what_is_not_there_says_so(store: Store) -> None:
     with pytest.raises(NotFound, match="no such comparison"):
         store.delete_comparison("A" * 22)
@@ -197,8 +186,8 @@ def test_a_deletion_cut_short_is_finished_at_the_next_opening(store: Store, monk
         store.delete_voice(voice.id)
     monkeypatch.undo()
     assert files_of(store.data_dir) == {voice.sha256}
-    assert rows_of(store.data_dir) == set()
-    Store.open(store.data_dir).close()
+    assert rows_of(store) == set()
+    Store.open(store.data_dir, url_of(store)).close()
     assert files_of(store.data_dir) == set()
 
 
@@ -209,7 +198,7 @@ def test_audio_stored_again_after_a_deletion_cut_short_stays(store: Store, monke
         store.delete_voice(voice.id)
     monkeypatch.undo()
     again = store.save_voice("Ada", "Words.", "en", b"recording", "yes")
-    Store.open(store.data_dir).close()
+    Store.open(store.data_dir, url_of(store)).close()
     assert store.get_blob(again.sha256) == b"recording"
 
 
@@ -223,6 +212,7 @@ def refuse(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     "token", ["", "short", "A" * 22, "A" * 21 + "/", "../../etc/passwd", "A" * 22 + "\n", "' or 1=1 --", "\x00" * 22, "ü" * 22]
 )
+@on_sqlite
 def test_an_unknown_or_malformed_token_is_not_found(store: Store, token: str) -> None:
     store.save_comparison(facts_for(1), [b"clip"])
     with pytest.raises(NotFound):
@@ -231,21 +221,23 @@ def test_an_unknown_or_malformed_token_is_not_found(store: Store, token: str) ->
         store.load_voice(token)
 
 
-@pytest.mark.parametrize("name", ["", "0" * 64, "0" * 63, "../" * 22, "A" * 64, "0" * 64 + "\n"])
+@pytest.mark.parametrize("name", ["", "0" * 64, "0" * 63, "../" * 22, "A" * 64, "0" * 64 + "\n", "\x00" * 64])
 def test_an_unknown_or_malformed_hash_is_not_found(store: Store, name: str) -> None:
     with pytest.raises(NotFound):
         store.get_blob(name)
 
 
+@on_sqlite
 def test_audio_of_random_weights_is_never_saved(store: Store) -> None:
     for mark in ({"storable": False}, {}, {"storable": 1}, {"storable": "true"}, {"storable": None}, "storable"):
         with pytest.raises(LabError, match="random weights"):
             store.save_comparison({"clips": [{"storable": True}, mark]}, [b"fine", b"noise"])
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == set()
+    assert files_of(store.data_dir) == rows_of(store) == set()
     assert store.list_comparisons() == []
 
 
 @pytest.mark.parametrize("facts", [{}, {"clips": []}, {"clips": None}, {"clips": {"0": {"storable": True}}}, facts_for(1), facts_for(3)])
+@on_sqlite
 def test_a_comparison_needs_one_description_per_clip(store: Store, facts: dict[str, Any]) -> None:
     with pytest.raises(StoreError, match="one description for each"):
         store.save_comparison(facts, [b"a", b"b"])
@@ -253,6 +245,7 @@ def test_a_comparison_needs_one_description_per_clip(store: Store, facts: dict[s
         store.save_comparison({"clips": []}, [])
 
 
+@on_sqlite
 def test_facts_that_json_would_change_or_refuse_are_refused(store: Store) -> None:
     circle: list[Any] = []
     circle.append(circle)
@@ -266,6 +259,7 @@ def test_facts_that_json_would_change_or_refuse_are_refused(store: Store) -> Non
 
 
 @pytest.mark.parametrize("field", ["name", "transcript", "language", "consent_text"])
+@on_sqlite
 def test_a_voice_without_consent_or_a_name_is_refused(store: Store, field: str) -> None:
     values = {"name": "Ada", "transcript": "Words.", "language": "en", "consent_text": "yes"}
     with pytest.raises(StoreError, match=field.replace("_", " ")):
@@ -275,14 +269,15 @@ def test_a_voice_without_consent_or_a_name_is_refused(store: Store, field: str) 
     assert files_of(store.data_dir) == set()
 
 
+@on_sqlite
 def test_a_missing_and_an_altered_blob_are_told_apart(store: Store) -> None:
     sha256 = store.put_blob(b"original")
-    store._files.path(sha256).write_bytes(b"0riginal")
+    store.blobs.files.path(sha256).write_bytes(b"0riginal")
     with pytest.raises(StoreError, match="was altered"):
         store.get_blob(sha256)
     store.put_blob(b"original")  # storing it again mends it
     assert store.get_blob(sha256) == b"original"
-    store._files.path(sha256).unlink()
+    store.blobs.files.path(sha256).unlink()
     with pytest.raises(StoreError, match="is missing"):
         store.get_blob(sha256)
     store.put_blob(b"original")
@@ -322,14 +317,13 @@ def test_a_database_url_that_cannot_work_is_refused_without_repeating_the_passwo
     assert "secret" not in str(caught.value)
 
 
-def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    Store.open(tmp_path).close()
-    with sqlite3.connect(tmp_path / "lab.sqlite3") as connection:
-        connection.execute("update alembic_version set version_num = '9999'")
+def test_a_newer_database_is_refused_and_left_alone(store: Store) -> None:
+    with store.database.write() as connection:
+        connection.execute(sa.text("update alembic_version set version_num = '9999'"))
     with pytest.raises(NewerDatabaseError, match="newer version of the lab: it is at step 9999"):
-        Store.open(tmp_path)
-    with sqlite3.connect(tmp_path / "lab.sqlite3") as connection:
-        assert connection.execute("select version_num from alembic_version").fetchall() == [("9999",)]
+        Store.open(store.data_dir, url_of(store))
+    with store.database.read() as connection:
+        assert connection.scalars(sa.text("select version_num from alembic_version")).all() == ["9999"]
 
 
 # Where things are
@@ -355,15 +349,16 @@ def test_the_database_url_comes_from_the_environment(tmp_path: Path, monkeypatch
 
 
 def test_the_migrations_make_exactly_the_tables_the_code_uses(store: Store) -> None:
-    with store._database.read() as connection:
+    with store.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
 
 
+@on_sqlite
 def test_every_connection_is_set_for_durability(store: Store) -> None:
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000, "secure_delete": 1}
 
     def pragmas(_: int) -> dict[str, object]:
-        with store._database.read() as connection:
+        with store.database.read() as connection:
             return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
 
     with ThreadPoolExecutor(3) as threads:
@@ -373,7 +368,7 @@ def test_every_connection_is_set_for_durability(store: Store) -> None:
 def test_the_database_itself_refuses_a_row_without_its_blob(store: Store) -> None:
     token = store.save_comparison(facts_for(1), [b"clip"])
     (sha256,) = store.load_comparison(token).clip_hashes
-    with pytest.raises(sa.exc.IntegrityError), store._database.write() as connection:
+    with pytest.raises(sa.exc.IntegrityError), store.database.write() as connection:
         connection.execute(sa.delete(blobs).where(blobs.c.sha256 == sha256))
     assert store.get_blob(sha256) == b"clip"
 
@@ -381,6 +376,7 @@ def test_the_database_itself_refuses_a_row_without_its_blob(store: Store) -> Non
 # Crashes and full disks
 
 
+@on_sqlite
 def test_a_full_disk_leaves_no_partial_file_and_no_row(store: Store) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the kernel refuses the write half-way
@@ -389,39 +385,42 @@ def test_a_full_disk_leaves_no_partial_file_and_no_row(store: Store) -> None:
             store.put_blob(bytes(1_000_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == set()
+    assert files_of(store.data_dir) == rows_of(store) == set()
     assert store.get_blob(store.put_blob(bytes(1_000_000))) == bytes(1_000_000)
 
 
+@on_sqlite
 def test_a_blob_is_this_users_alone(store: Store) -> None:
     """It may be a person's voice."""
     sha256 = store.put_blob(b"private")
-    assert store._files.path(sha256).stat().st_mode & 0o077 == 0
+    assert store.blobs.files.path(sha256).stat().st_mode & 0o077 == 0
 
 
+@on_sqlite
 def test_a_failed_fsync_counts_as_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable.os, "fsync", refuse)
     with pytest.raises(StoreError, match="could not be written"):
         store.save_comparison(facts_for(1), [b"clip"])
     monkeypatch.undo()
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == set()
+    assert files_of(store.data_dir) == rows_of(store) == set()
     assert store.list_comparisons() == []
 
 
+@on_sqlite
 def test_a_blob_is_durable_before_its_row_exists(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of events: file fsynced, renamed, folders fsynced, and only then the row."""
     events: list[str] = []
-    fsync, replace, insert = os.fsync, Path.replace, store._insert_blob
+    fsync, replace, insert = os.fsync, Path.replace, store.blobs.insert
     monkeypatch.setattr(
         durable.os, "fsync", lambda fd: (events.append("folder" if Path(f"/proc/self/fd/{fd}").is_dir() else "file"), fsync(fd))[1]
     )
     monkeypatch.setattr(Path, "replace", lambda self, to: (events.append("rename"), replace(self, to))[1])
-    monkeypatch.setattr(store, "_insert_blob", lambda *a: (events.append("row"), insert(*a))[1])
+    monkeypatch.setattr(store.blobs, "insert", lambda *a: (events.append("row"), insert(*a))[1])
     store.put_blob(b"ordered")
     assert events == ["file", "rename", "folder", "folder", "row"]
 
 
-def run_and_crash(folder: Path, code: str) -> str:
+def run_and_crash(store: Store, code: str) -> str:
     """Run `code` in a process of its own, which must die by SIGKILL; return what it printed."""
     prelude = """
         import os, signal, sys
@@ -430,51 +429,50 @@ def run_and_crash(folder: Path, code: str) -> str:
         def die(*_, **__):
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        store = Store.open(Path(sys.argv[1]))
+        store = Store.open(Path(sys.argv[1]), sys.argv[2])
     """
-    program = textwrap.dedent(prelude) + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", program, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(code), str(store.data_dir), url_of(store)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == -9, done.stderr
     return done.stdout.strip()
 
 
-def test_a_crash_between_the_file_and_its_row_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def test_a_crash_between_the_file_and_its_row_loses_nothing_that_was_acknowledged(store: Store) -> None:
     code = """
         print(store.save_comparison({"clips": [{"storable": True}]}, [b"acknowledged"]))
-        store._insert_blob = die
+        store.blobs.insert = die
         store.save_comparison({"clips": [{"storable": True}]}, [b"not acknowledged"])
     """
-    token = run_and_crash(tmp_path, code)
-    assert_promises_hold(tmp_path)
-    store = Store.open(tmp_path)
+    token = run_and_crash(store, code)
+    assert_promises_hold(store)
     orphan = hashlib.sha256(b"not acknowledged").hexdigest()
-    assert orphan in files_of(tmp_path)  # harmless: it has no row
+    assert orphan in files_of(store.data_dir)  # harmless: it has no row
     with pytest.raises(NotFound):
         store.get_blob(orphan)
     assert [c.token for c in store.list_comparisons()] == [token]
     assert store.get_blob(store.load_comparison(token).clip_hashes[0]) == b"acknowledged"
     assert store.get_blob(store.put_blob(b"not acknowledged")) == b"not acknowledged"
-    store.close()
 
 
-def test_a_crash_in_the_middle_of_a_transaction_leaves_none_of_it(tmp_path: Path) -> None:
+def test_a_crash_in_the_middle_of_a_transaction_leaves_none_of_it(store: Store) -> None:
     code = """
         from sqlalchemy import event
-        event.listen(store._database._engine, "commit", die)
+        event.listen(store.database._engine, "commit", die)
         store.save_comparison({"clips": [{"storable": True}]}, [b"half"])
     """
-    run_and_crash(tmp_path, code)
-    assert_promises_hold(tmp_path)
-    assert rows_of(tmp_path) == set()
+    run_and_crash(store, code)
+    assert_promises_hold(store)
+    assert rows_of(store) == set()
 
 
+@on_sqlite
 def test_what_a_dead_writer_left_unfinished_is_removed_after_a_day(store: Store) -> None:
     store.put_blob(b"x")
     old, new = (store.data_dir / "blobs" / ".unfinished" / name for name in ("old", "new"))
     old.write_bytes(b"half")
     new.write_bytes(b"half")
     os.utime(old, (time.time() - 90_000,) * 2)
-    Store.open(store.data_dir).close()
+    Store.open(store.data_dir, url_of(store)).close()
     assert not old.exists()
     assert new.exists()  # its writer may be alive
 
@@ -501,7 +499,7 @@ def test_threads_that_store_and_delete_the_same_audio_never_lose_it(store: Store
     for thread in threads:
         thread.join()
     assert failures == []
-    assert files_of(store.data_dir) == rows_of(store.data_dir) == set()
+    assert files_of(store.data_dir) == rows_of(store) == set()
 
 
 def test_many_threads_can_ask_for_the_same_recording(store: Store) -> None:
@@ -511,18 +509,18 @@ def test_many_threads_can_ask_for_the_same_recording(store: Store) -> None:
         assert len(set(threads.map(store.wav_path, [sha256] * 80))) == 1
 
 
-def test_processes_that_open_one_fresh_folder_at_once_share_one_blob(tmp_path: Path) -> None:
+def test_processes_that_open_one_fresh_folder_at_once_share_one_blob(tmp_path: Path, database_url: str) -> None:
     program = """
         import sys
         from pathlib import Path
         from lab.store import Store
         sys.stdin.readline()  # all start together
-        store = Store.open(Path(sys.argv[1]))
+        store = Store.open(Path(sys.argv[1]), sys.argv[2])
         for _ in range(20):
             print(store.put_blob(b"the same blob"))
             store.delete_comparison(store.save_comparison({"clips": [{"storable": True}]}, [b"coming and going"]))
     """
-    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "fresh")]
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "fresh"), database_url]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     workers = [subprocess.Popen(command, **pipes) for _ in range(3)]
     time.sleep(0.7)  # imports take about this long; being late only makes the race milder
@@ -533,21 +531,22 @@ def test_processes_that_open_one_fresh_folder_at_once_share_one_blob(tmp_path: P
         out, err = worker.communicate(timeout=60)
         assert (worker.returncode, err) == (0, "")
         assert set(out.split()) == {hashlib.sha256(b"the same blob").hexdigest()}
-    assert files_of(tmp_path / "fresh") == rows_of(tmp_path / "fresh") == {hashlib.sha256(b"the same blob").hexdigest()}
+    with closing(Store.open(tmp_path / "fresh", database_url)) as store:
+        assert files_of(store.data_dir) == rows_of(store) == {hashlib.sha256(b"the same blob").hexdigest()}
 
 
 def test_a_blob_whose_file_a_deletion_takes_at_the_last_moment_is_written_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = store._files.write
+    write = store.blobs.files.write
     taken = []
 
     def write_then_lose(data: bytes) -> str:
         sha256 = write(data)
         if not taken:
             taken.append(sha256)
-            store._files.remove(sha256)  # what another process's deletion does between our file and our row
+            store.blobs.files.remove(sha256)  # what another process's deletion does between our file and our row
         return sha256
 
-    monkeypatch.setattr(store._files, "write", write_then_lose)
+    monkeypatch.setattr(store.blobs.files, "write", write_then_lose)
     assert store.get_blob(store.put_blob(b"fought over")) == b"fought over"
     assert taken
 
@@ -607,7 +606,7 @@ class StoringAndDeleting(RuleBasedStateMachine):
     @invariant()
     def blobs_are_those_that_are_needed(self) -> None:
         names = {hashlib.sha256(clip).hexdigest() for clips in self.needed.values() for clip in clips}
-        assert files_of(self.store.data_dir) == rows_of(self.store.data_dir) == names
+        assert files_of(self.store.data_dir) == rows_of(self.store) == names
 
     def teardown(self) -> None:
         self.store.close()

@@ -1,4 +1,4 @@
-"""The tables as the newest step leaves them. Later parts of the lab (studies, trials, ratings) add theirs here, to the same `metadata`.
+"""The tables as the newest step leaves them. Later parts of the lab add theirs here, to the same `metadata`.
 
 A table that refers to audio does so with a foreign key to `blobs.sha256`: the store finds every such column by itself (`blob_references`)
 before it removes a blob. Audio is referred to in the transaction that stores it, never later.
@@ -81,6 +81,78 @@ voices = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("consent_text", sa.Text, nullable=False),
     sa.Column("consented_at", UtcTime, nullable=False),
+)
+
+studies = sa.Table(
+    "studies",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token", sa.String(22), nullable=False, unique=True),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("type", sa.String(16), nullable=False),  # this and the title repeat the manifest, for people who look at the table
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("manifest", sa.Text, nullable=False),  # ASCII JSON; so are presentations, answers, heard, comments and events' values
+    sa.Column("manifest_sha256", sa.String(64), nullable=False),
+    sa.Column("secret", sa.String(64), nullable=False),
+    sa.Column("open_until", UtcTime),
+    sa.Column("closed_at", UtcTime),
+    sa.Column("peeked_at", UtcTime),
+)
+
+study_clips = sa.Table(
+    "study_clips",
+    metadata,
+    sa.Column("study_id", sa.ForeignKey(studies.c.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("sha256", sa.ForeignKey(blobs.c.sha256), nullable=False, index=True),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token", sa.String(22), nullable=False, unique=True),
+    sa.Column("study_id", sa.ForeignKey(studies.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("listener", sa.String(64), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.UniqueConstraint("study_id", "listener", name="uq_sessions_listener"),
+    sa.UniqueConstraint("study_id", "number", name="uq_sessions_number"),
+)
+
+session_events = sa.Table(
+    "session_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("session_id", sa.ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+)
+
+trials = sa.Table(
+    "trials",
+    metadata,
+    sa.Column("session_id", sa.ForeignKey(sessions.c.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("presentation", sa.Text, nullable=False),
+)
+
+# Append-only: the answer that stands is the one with a trial's highest revision.
+ratings = sa.Table(
+    "ratings",
+    metadata,
+    sa.Column("session_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.String(64), nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("heard", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.ForeignKeyConstraint(["session_id", "number"], [trials.c.session_id, trials.c.number], ondelete="CASCADE"),
+    sa.UniqueConstraint("session_id", "key", name="uq_ratings_key"),
 )
 
 
