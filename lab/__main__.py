@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import typer
 
 from lab import __version__
-from lab.cli import bench, checks, demo_voice, inspect, render, runs, stored
+from lab.cli import bench, checks, demo_voice, inspect, render, runs, stored, study
 
 app = typer.Typer(
     name="lab",
@@ -30,6 +30,7 @@ app.command("profile")(checks.profile_command)
 app.command("engines")(inspect.engines_command)
 app.add_typer(inspect.patches_app, name="patches")
 app.add_typer(stored.stored_app, name="stored")
+app.add_typer(study.study_app, name="study")
 app.command("voices")(inspect.voices_command)
 app.command("texts")(inspect.texts_command)
 app.add_typer(demo_voice.demo_voice_app, name="demo-voice")

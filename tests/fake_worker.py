@@ -20,10 +20,24 @@ def milliseconds(config, number):
     return float(times.get(config.name, 100.0) * np.exp(noise))
 
 
+def differing(audio, config, request):
+    """Farther from 32 steps the fewer there are; "late": four steps begin 100 ms later; "mute": four steps are silent; "still": all are the same."""
+    if config.nfe >= 32 or "still" in request.text:
+        return audio
+    noise = np.random.default_rng(config.nfe).standard_normal(len(audio)).astype(np.float32)
+    audio = audio + noise * np.float32(0.002 * (33 - config.nfe))
+    if config.nfe == 4:
+        audio[:2400] *= 0 if "late" in request.text else 1
+        audio *= 0 if "mute" in request.text else 1
+    return audio
+
+
 def result(config, request, number):
     audio = np.random.default_rng(request.seed).standard_normal(24_000).astype(np.float32) * 0.1
     if "louder" in config.name:
         audio = audio * 2
+    if os.environ.get("FAKE_WORKER_DIFFERS"):  # by the number of steps, as real configurations do
+        audio = differing(audio, config, request)
     if "overflow" in request.text and config.nfe == 6:
         audio[5] = np.nan
     samples = len(audio) - (1000 if "longer" in request.text and config.nfe == 6 else 0)
