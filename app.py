@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
             share=options.share,
             auth=tuple(options.auth.split(":", 1)) if options.auth else None,
             prevent_thread_lock=True,
-            **launch_settings(),
+            **launch_settings(context),
         )
     except OSError as error:
         print(f"Error: cannot listen on {options.host}:{options.port} ({error}). Choose another with --port.", file=sys.stderr)

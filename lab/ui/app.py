@@ -12,7 +12,8 @@ from lab.bench.run_files import list_runs
 from lab.config import DEFAULT_PAIR, parse
 from lab.engine.weights import cached
 from lab.errors import LabError
-from lab.ui import compare_layout, runs_layout
+from lab.listening.service import Listening
+from lab.ui import compare_layout, listen, runs_layout, studies_layout
 from lab.ui.context import Context
 from lab.ui.theme import CSS, theme
 
@@ -36,14 +37,18 @@ def build_app(context: Context) -> gr.Blocks:
     with app.route("Runs", "/runs"):
         Navbar(main_page_name="Compare")
         runs_layout.build(app, context)
+    with app.route("Studies", "/studies"):
+        Navbar(main_page_name="Compare")
+        studies_layout.build(app, context)
     # a queue position is all that strangers get: no endpoint is open, and the engine's own lock lets one job run at a time
     app.queue(api_open=False, max_size=32)
     return app
 
 
-def launch_settings() -> dict[str, Any]:
-    """`LAUNCH` with the look of the pages."""
-    return {**LAUNCH, "theme": theme(), "css": CSS}
+def launch_settings(context: Context) -> dict[str, Any]:
+    """`LAUNCH` with the look of the pages, and the listeners' app beside them."""
+    listeners = listen.build(Listening(context.studies, context.clock))
+    return {**LAUNCH, "theme": theme(), "css": CSS, "app_kwargs": {"routes": [listen.route(listeners)]}}
 
 
 def warm_start(context: Context) -> None:

@@ -6,7 +6,9 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from lab.engine.pool import EnginePool
 from lab.engine.process import Cancel
 from lab.engine.weights import Choice
 from lab.store import Store
+from lab.study_store import Studies
 
 _CACHE_BYTES = 256 * 2**20
 _FOLDERS = 16
@@ -97,6 +100,11 @@ class Context:
     clips: ClipCache = field(default_factory=ClipCache)
     jobs: Jobs = field(default_factory=Jobs)
     scratch: tempfile.TemporaryDirectory[str] = field(default_factory=lambda: tempfile.TemporaryDirectory(prefix="lab-downloads-"))
+    clock: Callable[[], float] = time.time  # seconds since the epoch, for what listeners may do when
+    studies: Studies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.studies = Studies(self.store)
 
     def new_folder(self) -> Path:
         """An empty folder for files that Gradio copies for download; the oldest ones go, and all of them with the app."""

@@ -25,8 +25,8 @@ PLAYER = "document.querySelector('#lab-player .player').parentElement.syncPlayer
 class Server:
     """`python app.py` in a process of its own."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
+    def __init__(self, data: Path, *more: str) -> None:
+        self.data, self.more = data, more
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -37,13 +37,15 @@ class Server:
         environment = {**os.environ, "LAB_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
         environment.pop("LAB_DATABASE_URL", None)
         self.log = (self.data.parent / "app.log").open("ab")
-        command = [sys.executable, "app.py", "--port", str(self.port), "--weights", "demo", "--device", "cpu"]
+        command = [sys.executable, "app.py", "--port", str(self.port), "--weights", "demo", "--device", "cpu", *self.more]
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             assert self.process.poll() is None, Path(self.log.name).read_text()
             try:
                 urllib.request.urlopen(f"{self.address}/gradio_api/info", timeout=2)
+                return
+            except urllib.error.HTTPError:  # it asks for a login, so it is there
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)

@@ -25,7 +25,7 @@ WATCH = """() => {
 def lab(tmp_path_factory):
     with fakes.lab_context(tmp_path_factory.mktemp("buttons")) as context:
         app = build_app(context)
-        _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
+        _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings(context))
         yield context, address
         app.close(verbose=False)
 

@@ -44,7 +44,7 @@ def address(tmp_path_factory, runs):
     with pytest.MonkeyPatch.context() as patch, fakes.lab_context(tmp_path_factory.mktemp("lab")) as context:
         patch.setenv("LAB_RUNS_DIR", str(runs))
         app = build_app(context)
-        _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings())
+        _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_settings(context))
         yield address.rstrip("/")
         app.close(verbose=False)
 

@@ -2,7 +2,8 @@
 
 A page makes a `SyncPlayer` with a function that turns a token into WAV bytes, and gives it tracks through `SyncPlayer.value_of`. The player knows
 no configurations and no studies: a token is opaque, a label is text. The browser's half is in `player.html`, `player.css`, and the scripts
-`fader.js` (one gain), `engine.js` (the sound), `view.js` (the DOM) and `player.js` (what joins them to Gradio), which run as one.
+`fader.js` (one gain), `engine.js` (the sound), `view.js` (the DOM), `player.js` (what joins them to keys and a server) and `mount.js` (what puts it into
+a component), which run as one. The page of a listening test has a component of its own around the same scripts.
 """
 
 import base64
@@ -24,7 +25,12 @@ __all__ = ["SyncPlayer", "Track"]
 UNKNOWN_CLIP = "The server does not have this clip any more. Render it again."
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("fader.js", "engine.js", "view.js", "player.js")
+SCRIPTS = ("fader.js", "engine.js", "view.js", "player.js")  # all but what joins them to a component of their own
+
+
+def read(*names: str) -> str:
+    """Those files of the player, one after another."""
+    return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,16 @@ class Track:
     """A short line below the label, e.g. "difference, +24 dB"."""
 
 
-class _NoStub(ComponentMeta):
+class NoStub(ComponentMeta):
     """Gradio's metaclass without its last step, which writes a copy of the module as `.pyi` beside it, where mypy would read it instead."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> "_NoStub":
+    def __new__(mcs, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> "NoStub":
         if "__init__" in attrs:
             attrs["__init__"] = updateable(attrs["__init__"])  # type: ignore[no-untyped-call]
         return ABCMeta.__new__(mcs, name, bases, attrs)
 
 
-class SyncPlayer(gr.HTML, metaclass=_NoStub):
+class SyncPlayer(gr.HTML, metaclass=NoStub):
     """Plays clips in step and switches between them without a gap; give it what `value_of` returns.
 
     Events (their data is in `gr.EventData`): `chosen(token)` when a listener chooses a track, and `heard(token, seconds)` when a track has sounded:
@@ -93,9 +99,9 @@ class SyncPlayer(gr.HTML, metaclass=_NoStub):
         self.loop = loop
         super().__init__(
             value,
-            html_template=(_FOLDER / "player.html").read_text(encoding="utf-8"),
-            css_template=(_FOLDER / "player.css").read_text(encoding="utf-8"),
-            js_on_load="\n".join(["'use strict';", *((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)]),
+            html_template=read("player.html"),
+            css_template=read("player.css"),
+            js_on_load="'use strict';\n" + read(*SCRIPTS, "mount.js"),
             apply_default_css=False,
             server_functions=[clip],
             visible=visible,

@@ -105,7 +105,7 @@ class Player {
     if (!answer) throw new Error(`“${label}” did not arrive. Check the connection to the server, then try again.`);
     if (answer.error) throw new Error(`“${label}” cannot be played. ${answer.error}`);
     try {
-      const bytes = Uint8Array.from(atob(answer.wav), (character) => character.charCodeAt(0));
+      const bytes = answer.bytes ?? Uint8Array.from(atob(answer.wav), (character) => character.charCodeAt(0));
       return await new OfflineAudioContext(1, 1, CLIP_RATE).decodeAudioData(bytes.buffer);
     } catch {
       throw new Error(`“${label}” is not a sound that this browser can decode. Render it again, or use a current Chrome, Edge, Firefox or Safari.`);
@@ -250,18 +250,3 @@ class Player {
     return Boolean(pressable) && !(this.element.contains(pressable) && pressable.matches('.track[aria-pressed=true]'));
   }
 }
-
-const player = new Player(element, { trigger, props, server, watch });
-element.syncPlayer = {
-  position: () => player.engine?.position() ?? 0,
-  choose: (track) => player.choose(typeof track === 'number' ? track : player.tracks.findIndex(({ token }) => token === track)),
-  play: () => player.change(() => player.play()),
-  pause: () => player.change(() => player.engine.pause()),
-  seek: (seconds) => player.change(() => player.engine.seek(seconds)),
-  trackLength: (index) => (player.engine ? player.engine.lengths[index] / player.engine.rate : 0),
-  get playing() { return player.engine?.playing ?? false; },
-  get chosen() { return player.engine ? player.tracks[player.engine.chosen].token : null; },
-  get duration() { return player.engine?.duration ?? 0; },
-  get tracks() { return player.tracks.length; },
-  get engine() { return player.engine; },
-};

@@ -1,0 +1,128 @@
+"""The tables of the Studies page, made of a results document and of a manifest: the same figures as on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lab.listening.summary import cell
+from lab.plot_theme import one_line
+
+#: Tables of the page: name -> heading, and a sentence about it.
+TABLES: dict[str, tuple[str, str]] = {
+    "comparisons": (
+        "Verdicts in figures",
+        "p, and p by Holm over the comparisons; e: e-value; more: about so many more answers to decide."
+        " The reference with another seed is the yardstick: a difference smaller than the seed's is small.",
+    ),
+    "systems": (
+        "Ratings",
+        "Medians and quartiles first; the adjusted mean is free of which listeners and texts a system happened to meet.",
+    ),
+    "bradley_terry": ("Preferences over all configurations", "Bradley-Terry with ties and a term for the order of presentation."),
+    "tracks": ("Tracks", "One row for each listener: the lowest NFE that they cannot tell from the reference."),
+    "bias": ("Orders, sides and catches", "What listeners do whatever they hear."),
+    "per_listener": ("Listeners", "By the order in which they came. The check of headphones decides nothing."),
+    "per_text": ("Texts", ""),
+    "ledger": ("Not counted, or counted apart", "Every session and trial that is left out, and why."),
+    "checks": ("The gate", "What the clips had to pass before anybody heard them."),
+    "pairs": ("Pairs", "How far each clip is from the reference's, before any gain."),
+}
+_COMPARED = {
+    "comparison": "comparison",
+    "verdict": "verdict",
+    "n": "n",
+    "estimate": "mean",
+    "interval": "95 % interval",
+    "p_value": "p",
+    "p_holm": "Holm",
+    "e_value": "e",
+    "more_trials": "more",
+}
+_PEOPLE = (
+    "listener",
+    "counts",
+    "dropped",
+    "finished",
+    "n",
+    "estimate",
+    "catches",
+    "catches_passed",
+    "chose_first",
+    "headphones",
+    "minutes",
+)
+_SYSTEMS = ("system", "n", "median", "q1", "q3", "mean", "adjusted_mean", "p_holm")
+
+
+def result_frames(document: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """The tables of a results document; those that its type does not have are empty."""
+    compared = [*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else [])]
+    strengths = document["bradley_terry"]
+    tracks = document["staircase"]["tracks"] if document["staircase"] else []
+    return {
+        "comparisons": _frame(compared, _COMPARED),
+        "systems": _frame(document["systems"], _SYSTEMS),
+        "bradley_terry": _frame(strengths["systems"] if strengths else [], ("system", "strength", "preferred", "tie", "share", "interval")),
+        "tracks": _frame(tracks, [key for key, value in tracks[0].items() if not isinstance(value, dict | list)] if tracks else ()),
+        "bias": pd.DataFrame(_bias(document), columns=["what", "found"]),
+        "per_listener": _frame(document["per_listener"], _PEOPLE),
+        "per_text": _frame(document["per_text"], ("comparison", "text", "n", "estimate")),
+        "ledger": _ledger(document["ledger"]),
+    }
+
+
+def gate_frames(gate: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """The tables of a manifest's gate."""
+    pairs = [
+        {**row, "clip": row["config"] if row["role"] == "system" else f"{row['config']} ({row['role']})"} for row in gate.get("pairs", [])
+    ]
+    columns = {
+        "text": "text",
+        "clip": "against the reference",
+        "class": "class",
+        "null_db": "null, dBFS",
+        "null_relative_db": "relative, dB",
+        "leading_ms": "silence before, ms",
+        "trailing_ms": "silence after, ms",
+        "gain_difference_db": "softer, dB",
+        "state": "state",
+    }
+    return {
+        "checks": _frame(gate.get("checks", []), ("check", "state", "words")),
+        "pairs": _frame(pairs, columns),
+    }
+
+
+def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str] | dict[str, str]) -> pd.DataFrame:
+    named = columns if isinstance(columns, dict) else {name: name.replace("_", " ") for name in columns}
+    return pd.DataFrame([[one_line(cell(row[key]), 400) for key in named] for row in rows], columns=list(named.values()))
+
+
+def _bias(document: dict[str, Any]) -> list[list[str]]:
+    """Orders, sides, catches and headphones, a row each where there is something to say."""
+    rows = []
+    order = (document["order"] or {}).get("all")
+    if order and order["couples"]:
+        rows.append(["both orders of a pair", f"{order['contradicting']} of {order['couples']} contradict each other"])
+    position = document["position_bias"]
+    if position and position["n"]:
+        rows.append(["answers for the first side", f"{position['first']} of {position['n']} ({cell(position['interval'])})"])
+    anchor, same = document["catches"]["anchor"], document["catches"]["same"]
+    if anchor["n"]:
+        rows.append(["catches: 3.5 kHz anchor", f"{anchor['passed']} of {anchor['n']} passed"])
+    if same["n"] and same["said_same"] is not None:
+        rows.append(["catches: identical pairs", f"{same['said_same']} of {same['n']} called the same"])
+    heard = document["headphones"]
+    rows.append(["headphone check", f"{heard['passed']} passed, {heard['failed']} failed, {heard['not_taken']} did not take it"])
+    return rows
+
+
+def _ledger(ledger: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    counts: dict[tuple[str, str], list[Any]] = {}
+    for row in ledger:
+        counts.setdefault((row["status"], row["reason"]), []).append(row["listener"])
+    rows = [[status, reason, len({*people}), len(people)] for (status, reason), people in counts.items()]
+    return pd.DataFrame(rows, columns=["status", "reason", "listeners", "entries"])
