@@ -230,6 +230,35 @@ def test_pause_and_play_go_on_at_the_same_sample(studio: Any) -> None:
     assert largest_step(out.sound) < clips[0].max() * np.pi / 2 / FADE * 1.05
 
 
+def test_clips_start_in_step_also_when_the_page_stands_still_while_they_are_told(studio: Any) -> None:
+    clips = [numbered(track, RATE) for track in range(3)]
+    slow = """() => {
+        const create = OfflineAudioContext.prototype.createBufferSource;
+        let made = 0;
+        OfflineAudioContext.prototype.createBufferSource = function () {
+            made += 1;
+            if (made === 3) window.lateBy = 2560; // the clock goes on while the third clip is made
+            return create.call(this);
+        };
+        const now = SyncEngine.prototype.now;
+        SyncEngine.prototype.now = function () { return now.call(this) + (window.lateBy ?? 0); };
+    }"""
+    fast = "() => { delete window.lateBy; }"
+    studio.evaluate("() => { window.plain = [OfflineAudioContext.prototype.createBufferSource, SyncEngine.prototype.now]; }")
+    studio.evaluate(slow)
+    try:
+        out = Rendered(studio, clips, 0.8, [[grid(2560), "play", []], [grid(9000), "choose", [1]]])
+    finally:
+        studio.evaluate(fast)
+        studio.evaluate("() => { [OfflineAudioContext.prototype.createBufferSource, SyncEngine.prototype.now] = window.plain; }")
+    begun = int(np.flatnonzero(out.sound)[0]) - 1
+    assert begun >= 2 * 2560  # after the standstill, not at the frame that was meant first
+    settled = slice(begun + FADE + 1, begun + 2000)
+    np.testing.assert_array_equal(out.sound[settled], clips[0][settled.start - begun : settled.stop - begun])
+    later = slice(16000, 19000)
+    np.testing.assert_array_equal(out.sound[later], clips[1][later.start - begun : later.stop - begun])
+
+
 def test_seeking_fades_out_and_starts_all_clips_at_the_wanted_sample(studio: Any) -> None:
     clips = [numbered(0, 2 * RATE), numbered(1, 2 * RATE)]
     at, switch = grid(6000), grid(12000)

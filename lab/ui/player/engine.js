@@ -70,8 +70,8 @@ class SyncEngine {
     if (this.cursor > this.total - 4 * this.fadeFrames) this.cursor = 0;
     const start = Math.max(this.soon(), this.transport.free, this.swap ? this.swap.frame + 2 * this.fadeFrames : 0);
     this.playing = true;
-    this.mark = start;
     this.decks = [this.begin(start, this.cursor)];
+    this.mark = this.decks[0].start;
     this.fill();
     if (!(this.context instanceof OfflineAudioContext)) this.timer = setInterval(() => this.tick(), 50);
     this.tell('state');
@@ -95,8 +95,8 @@ class SyncEngine {
     if (!this.playing) return;
     this.account();
     const start = this.hush(this.soon()) + 1;
-    this.mark = Math.max(this.mark, start);
     this.decks = [this.begin(start, offset)];
+    this.mark = Math.max(this.mark, this.decks[0].start);
     this.fill();
   }
 
@@ -188,10 +188,24 @@ class SyncEngine {
     if (this.context.state !== 'running' && !(this.context instanceof OfflineAudioContext)) this.context.resume().catch(() => {});
   }
 
-  /* Starts every clip at one frame of the clock, `offset` frames into it, with the shared fade at both ends. */
+  /* Starts every clip at one frame of the clock, `offset` frames into it, with the shared fade at both ends. Where that frame went by before the last clip
+   * was told (a page that stood still), some would start late and out of step: then all start anew, a little later; `deck.start` says when. */
   begin(start, offset) {
     const from = Math.max(0, Math.min(offset, this.total - 3 * this.fadeFrames));
-    const sources = this.clips.map((clip, index) => {
+    let sources = this.sources(start, from);
+    for (let tries = 0; this.now() > start && tries < 5; tries += 1) {
+      this.withdraw({ sources });
+      start = this.soon();
+      sources = this.sources(start, from);
+    }
+    const deck = { start, offset: from, sources };
+    this.transport.fade(1, start);
+    this.close(deck, from);
+    return deck;
+  }
+
+  sources(start, from) {
+    return this.clips.map((clip, index) => {
       const source = this.context.createBufferSource();
       source.buffer = clip;
       source.connect(this.inputs[index]);
@@ -199,10 +213,6 @@ class SyncEngine {
       source.start(start / this.rate, from / this.rate);
       return source;
     });
-    const deck = { start, offset: from, sources };
-    this.transport.fade(1, start);
-    this.close(deck, from);
-    return deck;
   }
 
   /* Plans the end of a deck: that of the loop if the position is before it, otherwise that of the longest clip. */
