@@ -251,7 +251,7 @@ def _trial_row(session: int | None, number: int, presentation: Presentation) -> 
 
 
 def _checked_manifest(manifest: Manifest, token: str) -> str:
-    if manifest.weights == "random":
+    if manifest.weights.partition(":")[0] == "random":
         raise StoreError("The study cannot be stored: audio from random weights is for timing only, never kept. Use real weights.")
     text = manifest.text_json()
     if parse_manifest(text, token) != manifest:

@@ -360,8 +360,9 @@ def test_an_unknown_or_malformed_token_is_not_found(kept: Studies, study: Stored
 def test_a_study_without_all_its_audio_is_refused_and_leaves_nothing(store: Store, kept: Studies) -> None:
     with pytest.raises(StoreError, match="audio of 2 of its stimuli is missing"):
         kept.create(a_manifest(), CLIPS[:1])
-    with pytest.raises(StoreError, match="random weights"):
-        kept.create(a_manifest(weights="random"), CLIPS)
+    for weights in ("random", "random:F5TTS_v1_Base"):
+        with pytest.raises(StoreError, match="random weights"):
+            kept.create(a_manifest(weights=weights), CLIPS)
     with pytest.raises(StoreError, match="time zone"):
         kept.create(a_manifest(), CLIPS, datetime(2026, 1, 1))
     with pytest.raises(StoreError, match="read back as another"):

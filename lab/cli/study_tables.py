@@ -98,7 +98,8 @@ def print_results(document: dict[str, Any]) -> None:
     console.print(document["headline"], markup=False, style="bold", soft_wrap=True)
     people = document["listeners"]
     said = f"{document['ratings']} ratings that count, of {people['counted']} of {people['all']} listeners ({people['finished']} finished)"
-    console.print(f"{document['title']} ({document['type']}, margin {document['margin']:g}): {said}.", markup=False, soft_wrap=True)
+    margin = "" if document["type"] == "staircase" else f", margin {document['margin']:g}"
+    console.print(f"{document['title']} ({document['type']}{margin}): {said}.", markup=False, soft_wrap=True)
     rows = [*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else [])]
     _print_comparisons(rows)
     for row in rows:
@@ -134,16 +135,17 @@ def _print_comparisons(rows: list[dict[str, Any]]) -> None:
     table = Table("comparison", "verdict", "n", "estimate", "interval", "p (Holm)", "e-value", "more trials", header_style="bold")
     table.columns[0].overflow = "fold"
     for row in rows:
-        p = row["p_value"] if row["p_holm"] is None else row["p_holm"]
-        values = (row["n"], row["estimate"], row["interval"], p, row["e_value"], row["more_trials"])
-        table.add_row(escape(row["comparison"]), row["verdict"], *map(cell, values))
+        p = "p_value" if row["p_holm"] is None else "p_holm"
+        table.add_row(
+            *(escape(cell(row[key], key)) for key in ("comparison", "verdict", "n", "estimate", "interval", p, "e_value", "more_trials"))
+        )
     console.print(table)
 
 
 def _print_rows(*columns: str, rows: list[dict[str, Any]]) -> None:
     table = Table(*(column.replace("_", " ") for column in columns), header_style="bold")
     for row in rows:
-        table.add_row(*(escape(cell(row[column])) for column in columns))
+        table.add_row(*(escape(cell(row[column], column)) for column in columns))
     console.print(table)
 
 

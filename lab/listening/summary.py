@@ -44,12 +44,16 @@ def progress_of(sessions: Sequence[StoredSession]) -> dict[str, int]:
     return {"listeners": len(sessions), "with all trials answered": done, "ratings": sum(rated)}
 
 
-def cell(value: Any) -> str:
-    """A figure of a results document for a table: nothing for what does not exist, `low to high` for an interval."""
+def cell(value: Any, key: str = "") -> str:
+    """A figure of a results document for a table, `key` being its key there: nothing for what does not exist, `low to high` for an interval."""
     if isinstance(value, list):
         return "" if None in value else " to ".join(map(cell, value))
+    if key.startswith("p_") and isinstance(value, float):
+        return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and abs(value) >= 1e6:
+        return f"{value:.1e}"
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1 else f"{value:,.2f}"
     return "" if value is None else str(value)
