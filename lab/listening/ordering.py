@@ -253,7 +253,7 @@ def read_open_until(written: str | None, now: datetime | None = None) -> datetim
             read = datetime.combine(day + timedelta(days=1), time(), UTC)
         else:
             read = datetime.fromisoformat(written.strip())
-            read = read.replace(tzinfo=UTC) if read.tzinfo is None else read
+            read = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
     except (ValueError, OverflowError):
         raise StudyError(f"{written[:40]!r} is no date. Write it as 2026-03-01 or 2026-03-01T18:00+01:00.") from None
     if read <= (now or datetime.now(UTC)):

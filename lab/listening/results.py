@@ -157,7 +157,8 @@ def _headline(study: StoredStudy, scored: Scored, compared: Sequence[Compared], 
     """One sentence over everything."""
     dropped = sum(bool(one.dropped) for one in scored.listeners)
     if not scored.judgements:
-        return f"No answer counts: {len(scored.listeners)} listener(s), {dropped} of them excluded." if dropped else "No answer yet."
+        people = f"{len(scored.listeners)} listener{'s' * (len(scored.listeners) != 1)}"
+        return f"No answer counts: {people}, {dropped} of them excluded." if dropped else "No answer yet."
     looked = " (anytime-valid figures only, because the study was looked at before it was over)" if decision == "anytime" else ""
     if len(compared) == 1:
         one = compared[0]

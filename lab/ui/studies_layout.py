@@ -24,6 +24,12 @@ _TYPES = [
     ("MUSHRA: rated against a reference", "mushra"),
     ("Staircase: the lowest NFE that passes", "staircase"),
 ]
+#: Of tables with long words, which would push the other columns out of sight.
+_WIDTHS: dict[str, list[int | str]] = {
+    "bias": ["45%", "55%"],
+    "checks": ["38%", "17%", "45%"],
+    "ledger": ["24%", "32%", "24%", "20%"],
+}
 _ADDRESS = """(token) => {
     const next = new URL(location);
     if (token) next.searchParams.set("study", token); else next.searchParams.delete("study");
@@ -85,9 +91,8 @@ def _new_study(page: StudiesPage, parts: dict[str, Any]) -> list[Any]:
             )
             until = gr.Textbox(label="Open until (a date, or empty)", placeholder="2027-01-31", max_lines=1, min_width=160)
             seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=90)
-        with gr.Row():
-            title = gr.Textbox(label="Title, for your team", max_lines=1, min_width=240, scale=2)
-            own = gr.Checkbox(True, label="Listeners see their own results at the end", min_width=200)
+        title = gr.Textbox(label="Title, for your team", max_lines=1)
+        own = gr.Checkbox(True, label="Listeners see their own results at the end", elem_id="studies-own")
         with gr.Row():
             parts["create"] = gr.Button(
                 "Render the clips and make the study", variant="primary", elem_id="studies-create", scale=3, min_width=160
@@ -127,6 +132,7 @@ def _table(parts: dict[str, Any], name: str) -> None:
         elem_classes="runs-table",
         max_height=480,
         wrap=True,
+        column_widths=_WIDTHS.get(name),
     )
 
 
@@ -143,12 +149,13 @@ def _wire(app: gr.Blocks, page: StudiesPage, parts: dict[str, Any], asked: list[
     parts["studies"].change(None, parts["studies"], None, js=_ADDRESS)
     parts["peek"].click(page.peek, parts["studies"], outputs, **quiet)
     parts["close"].click(page.close, parts["studies"], outputs, **quiet)
+    asked_about = gr.State("")  # what is deleted is what Delete… was pressed for, whatever the menu says a moment later
     parts["delete"].click(
-        lambda: (gr.update(visible=False), gr.update(visible=True)),
-        None,
-        [parts["delete"], parts["really"]],
+        lambda token: (gr.update(visible=False), gr.update(visible=True), token),
+        parts["studies"],
+        [parts["delete"], parts["really"], asked_about],
         queue=False,
         show_progress="hidden",
     )
-    parts["really"].click(page.delete, parts["studies"], outputs, **quiet)
+    parts["really"].click(page.delete, [parts["studies"], asked_about], outputs, **quiet)
     export.click(page.export, parts["studies"], parts["files"], show_progress_on=[parts["said"]], concurrency_limit=2)

@@ -17,12 +17,12 @@ from lab.listening.creating import Created, create_study
 from lab.listening.model import StoredStudy, TestType
 from lab.listening.ordering import StudyOrder, choose_study_texts, read_open_until
 from lab.listening.results import LOCKED, results
-from lab.listening.summary import link_of, progress_of, state_of
+from lab.listening.summary import link_of, progress_of
 from lab.store import NotFound
 from lab.ui.compare_page import ComparePage
 from lab.ui.context import Context
 from lab.ui.rendering import Event, following, working
-from lab.ui.study_frames import TABLES, gate_frames, result_frames
+from lab.ui.study_frames import TABLES, facts_of, gate_frames, label_of, many, result_frames
 from lab.ui.words import plain
 
 _log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ OUTPUTS = (
     *(f"plot {name}" for name in PLOTS), *(f"table {name}" for name in TABLES), "files", "delete", "really", "create", "stop",
 )  # fmt: skip
 STOP = "Stop"
+_MOST = 2**63  # no number of the form means anything beyond
+GONE = "**There is no such study any more.** Choose one of the menu."
 EMPTY = "**No study yet.** Make one above: it takes as long as rendering its clips."
 
 
@@ -71,18 +73,16 @@ class StudiesPage:
         """Render, judge and store a study, yielding the page's outputs on the way."""
         session = f"studies {request.session_hash}"
         try:
-            if trials is None or seed is None or trials != int(trials) or seed != int(seed):
-                raise LabError("Trials and seed have to be whole numbers.")
             voice = self.compare.find_voice(voice_id)
             order = StudyOrder(
                 type=kind,
-                configs=parse_list(list(configs or [])),
-                texts=choose_study_texts(",".join(texts or []), voice),
-                trials=int(trials),
-                margin=margin if kind != "staircase" else None,
-                title=(title or "").strip(),
-                open_until=read_open_until(open_until or None),
-                seed=int(seed),
+                configs=parse_list(_names(configs, "configurations")),
+                texts=choose_study_texts(",".join(_names(texts, "texts")), voice),
+                trials=_whole(trials, "number of questions"),
+                margin=None if kind == "staircase" else _number(margin),
+                title=_words(title).strip(),
+                open_until=read_open_until(_words(open_until)),
+                seed=_whole(seed, "seed"),
                 own_results=bool(own_results),
             )
         except LabError as error:
@@ -97,6 +97,12 @@ class StudiesPage:
         try:
             yield in_order({"said": "Checking…", "create": gr.update(interactive=False), "stop": gr.update(interactive=True)})
             yield from self._follow(working(work), request, progress)
+        except Exception as error:  # whatever it was, the page has to say so
+            _log.exception("showing a new study failed")
+            said = (
+                f"**Not finished.** {plain(f'{type(error).__name__}: {error}')} Reload the page: if the study was made, it is in the menu."
+            )
+            yield in_order({"said": said})
         finally:
             cancel.set()  # also when the browser goes away in the middle
             self.context.jobs.end(session, cancel)
@@ -133,7 +139,7 @@ class StudiesPage:
     def choices(self, chosen: str | None = None) -> Any:
         """The menu of studies."""
         now = datetime.now(UTC)
-        offered = [(_label(study, now), study.token) for study in self.context.studies.list()]
+        offered = [(label_of(study, now), study.token) for study in self.context.studies.list()]
         return gr.update(choices=offered, value=chosen if chosen in {token for _, token in offered} else None)
 
     def open(self, request: gr.Request) -> list[Any]:
@@ -154,22 +160,29 @@ class StudiesPage:
         return self._with(token, request, lambda study: study)
 
     def peek(self, token: str, request: gr.Request) -> list[Any]:
-        """Look at an open study, which is recorded."""
-        return self._with(token, request, lambda study: self.context.studies.note_peek(study.token), peek=True)
+        """Look at an open study, which is recorded; of one that was closed meanwhile show the results, which is no peeking."""
+
+        def noted(study: StoredStudy) -> StoredStudy:
+            return self.context.studies.note_peek(study.token) if study.is_open(datetime.now(UTC)) else study
+
+        return self._with(token, request, noted, peek=True)
 
     def close(self, token: str, request: gr.Request) -> list[Any]:
         """Take no more answers, and show what came."""
         return self._with(token, request, lambda study: self.context.studies.close(study.token), menu=True)
 
-    def delete(self, token: str, request: gr.Request) -> list[Any]:
-        """Delete a study with everything listeners left."""
+    def delete(self, token: str, asked: str) -> list[Any]:
+        """Delete a study with everything listeners left, if it is the one that was `asked` about."""
+        if not token or token != asked:
+            said = "**Nothing was deleted**: another study is chosen by now. Press Delete… again if this is the one."
+            return in_order({"said": said, "delete": gr.update(visible=True), "really": gr.update(visible=False)})
         try:
-            self.context.studies.delete(str(token or ""))
+            self.context.studies.delete(str(token))
+        except NotFound:
+            return self._gone(GONE)
         except LabError as error:
-            return in_order({"said": plain(str(error))})
-        return in_order(
-            {"said": "The study is deleted, with all its answers.", "studies": self.choices(), "body": gr.update(visible=False)}
-        )
+            return in_order({"said": f"**Nothing was deleted.** {plain(str(error))}"})
+        return self._gone("The study is deleted, with all its answers.")
 
     def export(self, token: str, request: gr.Request) -> Any:
         """Files of a closed study: a row for each rating, and the manifest with them."""
@@ -186,6 +199,9 @@ class StudiesPage:
             raise gr.Error(plain(str(error))) from None
         return gr.update(value=[str(path) for path in paths], visible=True)
 
+    def _gone(self, said: str) -> list[Any]:
+        return in_order({"said": said, "studies": self.choices(), "body": gr.update(visible=False)})
+
     def _with(
         self, token: str, request: gr.Request, what: Callable[[StoredStudy], StoredStudy], *, peek: bool = False, menu: bool = False
     ) -> list[Any]:
@@ -194,7 +210,7 @@ class StudiesPage:
         try:
             changes = self._shown(what(self.context.studies.load(str(token))), request, peek=peek)
         except NotFound:
-            return in_order({"said": "**There is no such study any more.**", "studies": self.choices(), "body": gr.update(visible=False)})
+            return self._gone(GONE)
         except LabError as error:
             return in_order({"said": f"**This study cannot be shown.** {plain(str(error))}"})
         return in_order({**changes, **({"studies": self.choices(str(token))} if menu else {})})
@@ -208,7 +224,7 @@ class StudiesPage:
         changes: dict[str, Any] = {
             "said": "",
             "body": gr.update(visible=True),
-            "facts": facts(study, progress_of(sessions), now),
+            "facts": facts_of(study, progress_of(sessions), now),
             "link": link_of(study, origin),
             "locked": gr.update(visible=locked),
             "peek": gr.update(visible=locked),
@@ -222,7 +238,7 @@ class StudiesPage:
             **_tables(dict.fromkeys(TABLES) | gate_frames(study.manifest.gate)),
         }
         if not locked:
-            changes |= self._found(study, sessions, now, peek=peek)
+            changes |= self._found(study, sessions, now, peek=is_open)
         return changes
 
     def _found(self, study: StoredStudy, sessions: Sequence[Any], now: datetime, *, peek: bool) -> dict[str, Any]:
@@ -230,7 +246,7 @@ class StudiesPage:
         document = found.document()
         sentences = [row["sentence"] for row in (*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else []))]
         people = document["listeners"]
-        counted = f"{document['ratings']} ratings that count, of {people['counted']} of {people['all']} listeners."
+        counted = f"Ratings that count: {document['ratings']}, of {people['counted']} of {many(people['all'], 'listener')}."
         words = [f"### {plain(document['headline'])}", plain(counted), *(f"- {plain(sentence)}" for sentence in sentences)]
         changes: dict[str, Any] = {"headline": "\n\n".join(words[:2]) + "\n\n" + "\n".join(words[2:])}
         try:
@@ -238,27 +254,34 @@ class StudiesPage:
         except Exception:  # a figure that nobody thought of must not take the verdict away
             _log.exception("the figures of a study failed")
             drawn = {}
-        changes |= {f"plot {name}": gr.update(value=figure, visible=True) for name, figure in drawn.items()}
+        changes |= {f"plot {name}": gr.update(value=figure, visible=True) for name, figure in drawn.items() if figure.data}
         return changes | _tables(result_frames(document))
 
 
-def facts(study: StoredStudy, progress: dict[str, int], now: datetime) -> str:
-    """What a study is, in a few lines of Markdown."""
-    manifest = study.manifest
-    others = ", ".join(plain(config.name) for config in manifest.configs[1:])
-    margin = "" if manifest.type == "staircase" else f", margin {manifest.margin:g}"
-    peeked = f" Looked at while open, on {study.peeked_at:%Y-%m-%d}: only anytime-valid figures decide." if study.peeked_at else ""
-    return (
-        f"**{plain(manifest.title)}** · {manifest.type} · {plain(state_of(study, now))}\n\n"
-        f"**{plain(manifest.reference)}** against {others}. {manifest.trials} questions that count per listener{margin}; "
-        f"{len(manifest.texts)} texts, voice {plain(manifest.voice)}, weights {plain(manifest.weights)} on {plain(manifest.device)}, "
-        f"seed {manifest.seed}. {progress['listeners']} listeners, {progress['with all trials answered']} of them with all trials answered, "
-        f"{progress['ratings']} ratings.{peeked}\n\nManifest `{study.manifest_sha256[:16]}…`"
-    )
+def _names(value: Any, what: str) -> list[str]:
+    if not isinstance(value, list | None) or not all(isinstance(name, str) for name in value or []):
+        raise LabError(f"Choose {what} by their names.")
+    return list(value or [])
 
 
-def _label(study: StoredStudy, now: datetime) -> str:
-    return f"{study.manifest.created_at:%Y-%m-%d} · {study.manifest.type} · {study.manifest.title[:60]} · {state_of(study, now)}"
+def _words(value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise LabError("The title and the date have to be text.")
+    return value or ""
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not abs(value) < _MOST:  # so that NaN is refused as well
+        raise LabError("The margin has to be a number, or empty for the usual one.")
+    return float(value)
+
+
+def _whole(value: Any, what: str) -> int:
+    if not isinstance(value, int | float) or not abs(value) < _MOST or value != int(value):
+        raise LabError(f"The {what} has to be a whole number.")
+    return int(value)
 
 
 def _tables(frames: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
-"""The tables of the Studies page, made of a results document and of a manifest: the same figures as on the command line."""
+"""The words and tables of the Studies page, made of a results document and of a manifest: the same figures as on the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
-from lab.listening.summary import cell
+from lab.listening.model import StoredStudy
+from lab.listening.summary import cell, state_of
 from lab.plot_theme import one_line
+from lab.ui.words import plain
 
 #: Tables of the page: name -> heading, and a sentence about it.
 TABLES: dict[str, tuple[str, str]] = {
@@ -57,6 +60,31 @@ _PEOPLE = (
 _SYSTEMS = ("system", "n", "median", "q1", "q3", "mean", "adjusted_mean", "p_holm")
 
 
+def facts_of(study: StoredStudy, progress: dict[str, int], now: datetime) -> str:
+    """What a study is, in a few lines of Markdown."""
+    manifest = study.manifest
+    others = ", ".join(plain(config.name) for config in manifest.configs[1:])
+    margin = "" if manifest.type == "staircase" else f", margin {manifest.margin:g}"
+    peeked = f" Looked at while open, on {study.peeked_at:%Y-%m-%d}: only anytime-valid figures decide." if study.peeked_at else ""
+    return (
+        f"**{plain(manifest.title)}** · {manifest.type} · {plain(state_of(study, now))}\n\n"
+        f"**{plain(manifest.reference)}** against {others}. {many(manifest.trials, 'question')} that count per listener{margin}; "
+        f"{many(len(manifest.texts), 'text')}, voice {plain(manifest.voice)}, weights {plain(manifest.weights)} on {plain(manifest.device)}, "
+        f"seed {manifest.seed}. {many(progress['listeners'], 'listener')}, {progress['with all trials answered']} with all trials answered, "
+        f"{many(progress['ratings'], 'rating')}.{peeked}\n\nManifest `{study.manifest_sha256[:16]}…`"
+    )
+
+
+def many(number: int, what: str) -> str:
+    """A number of things in words."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def label_of(study: StoredStudy, now: datetime) -> str:
+    """A study in the menu."""
+    return f"{study.manifest.created_at:%Y-%m-%d} · {study.manifest.type} · {one_line(study.manifest.title, 60)} · {state_of(study, now)}"
+
+
 def result_frames(document: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """The tables of a results document; those that its type does not have are empty."""
     compared = [*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else [])]
@@ -98,7 +126,7 @@ def gate_frames(gate: dict[str, Any]) -> dict[str, pd.DataFrame]:
 
 def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str] | dict[str, str]) -> pd.DataFrame:
     named = columns if isinstance(columns, dict) else {name: name.replace("_", " ") for name in columns}
-    return pd.DataFrame([[one_line(cell(row[key]), 400) for key in named] for row in rows], columns=list(named.values()))
+    return pd.DataFrame([[one_line(cell(row[key], key), 400) for key in named] for row in rows], columns=list(named.values()))
 
 
 def _bias(document: dict[str, Any]) -> list[list[str]]:

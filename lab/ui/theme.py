@@ -50,7 +50,13 @@ CSS = """
 .runs-heading p { font-size: 0.875rem; margin: 0.1rem 0 0; color: var(--body-text-color-subdued); }
 .runs-table { font-variant-numeric: tabular-nums; }
 .runs-table table, .runs-table .cell-wrap { font-family: var(--font) !important; font-size: 0.85rem; }
-#runs-files .label-clear-button { display: none; }
+#runs-files .label-clear-button, #studies-files .label-clear-button { display: none; }
+#studies-own label { height: auto; }
+#studies-own .label-text { white-space: normal; }
+/* headings break between words alone, and widths are measured by that */
+[id^="studies-"].runs-table th .text { word-break: normal !important; overflow-wrap: normal !important; }
+#studies-menu input { padding-right: 2rem; text-overflow: ellipsis; }
+#studies-really { background: #b91c1c; color: #fff; }
 button:focus-visible, input:focus-visible, textarea:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 footer { margin-top: 1.5rem !important; }
 @media (max-width: 640px) {

@@ -161,7 +161,7 @@ def test_a_bare_date_means_the_end_of_that_day_and_a_time_without_a_zone_is_utc(
     assert read_open_until(written, NOW) == read
 
 
-@pytest.mark.parametrize("written", ["soon", "2026-02-30", "2026-03-01T11:00", "2026-02-28", "9999-12-31"])
+@pytest.mark.parametrize("written", ["soon", "2026-02-30", "2026-03-01T11:00", "2026-02-28", "9999-12-31", "9999-12-31T23:59-14:00"])
 def test_a_date_that_is_none_or_is_over_is_refused(written):
     with pytest.raises(StudyError, match=r"is no date|over already"):
         read_open_until(written, NOW)

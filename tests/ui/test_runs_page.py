@@ -535,12 +535,12 @@ def test_an_export_of_nothing_says_so(stored, page, kinds, message):
 # --- the app
 
 
-def test_the_app_has_both_pages_in_its_navigation(tmp_path):
+def test_the_app_has_its_pages_in_its_navigation(tmp_path):
     with fakes.lab_context(tmp_path) as context:
         app = build_app(context)
-        assert [(path, name) for path, name, _ in app.pages] == [("", "Home"), ("runs", "Runs")]
+        assert [(path, name) for path, name, _ in app.pages] == [("", "Home"), ("runs", "Runs"), ("studies", "Studies")]
         navbars = [block for block in app.blocks.values() if type(block).__name__ == "Navbar"]
-        assert [(bar.page, bar.main_page_name) for bar in navbars] == [("", "Compare"), ("runs", "Compare")]
+        assert [(bar.page, bar.main_page_name) for bar in navbars] == [("", "Compare"), ("runs", "Compare"), ("studies", "Compare")]
         pages = {block.elem_id: block.page for block in app.blocks.values() if getattr(block, "elem_id", None)}
         assert pages["lab-generate"] == ""
         assert pages["runs-forest"] == "runs"
