@@ -19,9 +19,17 @@ def noise(*seed: int, seconds: float = SECONDS) -> bytes:
 
 
 def manifest(
-    kind: TestType = "abx", *, trials: int = 16, texts: int = 4, configs: int = 2, margin: float = 0.7, seconds: float = SECONDS, **more
+    kind: TestType = "abx",
+    *,
+    trials: int = 16,
+    texts: int = 4,
+    configs: int = 2,
+    margin: float = 0.7,
+    seconds: float = SECONDS,
+    extras: bool = True,
+    **more,
 ) -> tuple[Manifest, list[bytes]]:
-    """A manifest and its clips. `configs` of them, the first the reference (a staircase has its ladder instead)."""
+    """A manifest and its clips. `configs` of them, the first the reference (a staircase has its ladder instead). Without `extras` no catches and yardsticks."""
     names = [f"{NAMES[0]}", *(f"ladder-nfe{nfe}" for nfe in LADDER)] if kind == "staircase" else list(NAMES[:configs])
     stimuli: list[Stimulus] = []
     clips: list[bytes] = []
@@ -65,6 +73,8 @@ def manifest(
             units += [Unit(kind="main", text=text, stimuli=(reference, place), level=nfe) for place, nfe in ladder]
             units.append(Unit(kind="catch", text=text, stimuli=(reference, anchors[0]), expects="a"))
             units.append(Unit(kind="practice", text=text, stimuli=(reference, anchors[0])))
+    if not extras:
+        units = [unit for unit in units if unit.kind in ("main", "practice")]
     made = Manifest(
         type=kind,
         title="A study of engines",
