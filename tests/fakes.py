@@ -28,6 +28,16 @@ def request(text: str = "Hello there.", seed: int = 1) -> RenderRequest:
 
 
 @contextmanager
+def differing_pool(folder: Path) -> Iterator[EnginePool]:
+    """A fake pool whose clips differ by their number of steps; overlays go to `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_CACHE_DIR", str(folder))
+        patch.setenv("FAKE_WORKER_DIFFERS", "1")
+        with fake_pool() as pool:
+            yield pool
+
+
+@contextmanager
 def lab_context(folder: Path) -> Iterator[Context]:
     """A whole lab over a fake pool, with all that it keeps in `folder`."""
     with pytest.MonkeyPatch.context() as patch:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lab.cli.output import console
 from lab.listening.model import StoredStudy
-from lab.listening.summary import cell
+from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell
 
 if TYPE_CHECKING:
     from lab.listening.creating import Created
@@ -105,29 +105,16 @@ def print_results(document: dict[str, Any]) -> None:
     for row in rows:
         console.print(row["sentence"], markup=False, soft_wrap=True)
     if document["systems"]:
-        _print_rows("system", "n", "median", "q1", "q3", "mean", "adjusted_mean", "p_holm", rows=document["systems"])
+        _print_rows(*SYSTEMS, rows=document["systems"])
     if document["bradley_terry"]:
-        _print_rows("system", "strength", "preferred", "tie", "share", "interval", rows=document["bradley_terry"]["systems"])
+        _print_rows(*STRENGTHS, rows=document["bradley_terry"]["systems"])
     if document["staircase"]:
         _print_staircase(document["staircase"])
     _print_bias(document)
     if document["per_text"]:
-        _print_rows("comparison", "text", "n", "estimate", rows=document["per_text"])
+        _print_rows(*TEXTS, rows=document["per_text"])
     if document["per_listener"]:
-        columns = (
-            "listener",
-            "counts",
-            "dropped",
-            "finished",
-            "n",
-            "estimate",
-            "catches",
-            "catches_passed",
-            "chose_first",
-            "headphones",
-            "minutes",
-        )
-        _print_rows(*columns, rows=document["per_listener"])
+        _print_rows(*PEOPLE, rows=document["per_listener"])
     _print_ledger(document["ledger"])
 
 

@@ -8,6 +8,12 @@ from typing import Any
 
 from lab.listening.model import StoredSession, StoredStudy
 
+#: Columns of tables, as keys of a results document.
+PEOPLE = ("listener", "counts", "dropped", "finished", "n", "estimate", "catches", "catches_passed", "chose_first", "headphones", "minutes")
+SYSTEMS = ("system", "n", "median", "q1", "q3", "mean", "adjusted_mean", "p_holm")
+STRENGTHS = ("system", "strength", "preferred", "tie", "share", "interval")
+TEXTS = ("comparison", "text", "n", "estimate")
+
 
 def link_of(study: StoredStudy, address: str) -> str:
     """What is sent to listeners; `address` is where they reach the lab."""

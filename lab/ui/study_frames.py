@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lab.listening.model import StoredStudy
-from lab.listening.summary import cell, state_of
+from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell, state_of
 from lab.plot_theme import one_line
 from lab.ui.words import plain
 
@@ -44,20 +44,6 @@ _COMPARED = {
     "e_value": "e",
     "more_trials": "more",
 }
-_PEOPLE = (
-    "listener",
-    "counts",
-    "dropped",
-    "finished",
-    "n",
-    "estimate",
-    "catches",
-    "catches_passed",
-    "chose_first",
-    "headphones",
-    "minutes",
-)
-_SYSTEMS = ("system", "n", "median", "q1", "q3", "mean", "adjusted_mean", "p_holm")
 
 
 def facts_of(study: StoredStudy, progress: dict[str, int], now: datetime) -> str:
@@ -92,12 +78,12 @@ def result_frames(document: dict[str, Any]) -> dict[str, pd.DataFrame]:
     tracks = document["staircase"]["tracks"] if document["staircase"] else []
     return {
         "comparisons": _frame(compared, _COMPARED),
-        "systems": _frame(document["systems"], _SYSTEMS),
-        "bradley_terry": _frame(strengths["systems"] if strengths else [], ("system", "strength", "preferred", "tie", "share", "interval")),
+        "systems": _frame(document["systems"], SYSTEMS),
+        "bradley_terry": _frame(strengths["systems"] if strengths else [], STRENGTHS),
         "tracks": _frame(tracks, [key for key, value in tracks[0].items() if not isinstance(value, dict | list)] if tracks else ()),
         "bias": pd.DataFrame(_bias(document), columns=["what", "found"]),
-        "per_listener": _frame(document["per_listener"], _PEOPLE),
-        "per_text": _frame(document["per_text"], ("comparison", "text", "n", "estimate")),
+        "per_listener": _frame(document["per_listener"], PEOPLE),
+        "per_text": _frame(document["per_text"], TEXTS),
         "ledger": _ledger(document["ledger"]),
     }
 

@@ -28,7 +28,8 @@ def everybody(address: str, study: StoredStudy, listeners: int, ratings: int) ->
 
     def one(name: int) -> list[float]:
         draw = random.Random(name)
-        listener = Listener(address, study, name, lambda trial, sounds: draw.choice("AB"))
+        answers = [1, 2, 3, 4, 5] if study.manifest.type == "acr" else ["A", "B"]
+        listener = Listener(address, study, name, lambda trial, sounds: draw.choice(answers))
         listener.listen(ratings)
         return listener.acknowledged
 

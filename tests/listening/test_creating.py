@@ -28,11 +28,8 @@ CONFIGS = "upstream,upstream-nfe7,upstream-nfe4"
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     """Fake workers whose clips differ by their number of steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("FAKE_WORKER_DIFFERS", "1")
-        with fakes.fake_pool() as pool:
-            yield pool
+    with fakes.differing_pool(tmp_path_factory.mktemp("cache")) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from lab.listening.evidence import carried_by, running
 from lab.listening.model import TYPES, StoredStudy, StudyError
 from lab.listening.results import PEEKED, Results, results
 from lab.listening.statistics.binomial import exact_p, upper_bound
+from lab.listening.summary import cell
 from lab.listening.verdicts import SCALES, Sample
 from tests.listening.simulated import LATER, START, Respond, always, scores, session, study, taste, told
 
@@ -472,3 +473,13 @@ def test_the_running_figures_end_with_those_of_all_answers() -> None:
     assert points[-1]["e_value"] == pytest.approx(verdicts.told_apart(sample, 0.7, "anytime").e_value)
     assert running(Sample((), (), ()), "ab") == []
     assert math.isclose(running(Sample((2.0,) * 8, (1,) * 8, tuple(range(8))), "ccr")[-1]["e_value"], 256 / 9)
+
+
+def test_a_table_shows_no_p_value_as_zero_and_no_figure_without_an_end() -> None:
+    assert cell(0.0, "p_value") == "< .001"
+    assert cell(0.0547, "p_value") == ".055"
+    assert cell(0.0, "estimate") == "0"
+    assert cell(4.1e26, "e_value") == "4.1e+26"
+    assert cell([0.1, 0.5], "interval") == "0.1 to 0.5"
+    assert cell([None, 0.5], "interval") == cell(None) == ""
+    assert cell(True) == "yes"

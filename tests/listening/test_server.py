@@ -42,7 +42,7 @@ def stored(server, study):
 
 
 def test_fifty_listeners_at_once_rate_sixteen_trials_each_without_an_error(server):
-    study = new_study(server.data, trials=16, seconds=SHORT)
+    study = new_study(server.data, "acr", trials=16, seconds=SHORT)
     took = everybody(server.address, study, listeners=50, ratings=16)
     assert len(took) == 50 * 16
     ratings = stored(server, study)

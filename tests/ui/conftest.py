@@ -2,7 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -53,3 +55,23 @@ def browser(chromium: str) -> Iterator[object]:
         running = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         yield running
         running.close()
+
+
+@contextmanager
+def visits(browser: Any, desktop: Any, make: Callable[[Any], Any]) -> Iterator[Callable[..., Any]]:
+    """Pages that `make` opens in `desktop`, or in a context with settings of its own; none of them may complain or ask a stranger for anything."""
+    made: list[Any] = []
+
+    def visit(**settings: Any) -> Any:
+        made.append(make(browser.new_context(**settings) if settings else desktop))
+        return made[-1]
+
+    yield visit
+    for one in made:
+        complaints = list(one.complaints)  # closing a page makes Gradio complain that its connection is gone
+        if one.context is desktop:
+            one.page.close()
+        else:
+            one.context.close()
+        assert one.strangers == []
+        assert complaints == []

@@ -13,6 +13,7 @@ from lab.ui import runs_page
 from lab.ui.app import build_app, launch_settings
 from tests import fakes
 from tests.runs import machine, synthetic_run
+from tests.ui.conftest import visits
 
 CARD = machine("NVIDIA H100 80GB HBM3", "cuda", cpu="a processor with a rather long name @ 2.60GHz")
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)} $x$"
@@ -121,21 +122,8 @@ def desktop(browser):
 
 @pytest.fixture
 def visit(browser, desktop, address):
-    visits = []
-
-    def make(**settings) -> Visit:
-        visits.append(Visit(browser.new_context(**settings) if settings else desktop, address))
-        return visits[-1]
-
-    yield make
-    for made in visits:
-        complaints = list(made.complaints)  # closing a page makes Gradio complain that its connection is gone
-        if made.context is desktop:
-            made.page.close()
-        else:
-            made.context.close()
-        assert made.strangers == []
-        assert complaints == []
+    with visits(browser, desktop, lambda context: Visit(context, address)) as make:
+        yield make
 
 
 def test_the_page_shows_the_latest_run_of_each_machine_with_plots_that_are_really_drawn(visit):

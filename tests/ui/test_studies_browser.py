@@ -11,6 +11,7 @@ import pytest
 from lab.config import REGISTRY
 from tests.listening.manifests import manifest
 from tests.listening.real_server import Listener, serving
+from tests.ui.conftest import visits
 
 SHOTS = os.environ.get("LAB_SHOTS")  # a folder for screenshots, for people
 VIEWPORTS = {"desktop": {"width": 1200, "height": 900}, "phone": {"width": 390, "height": 780}}
@@ -112,21 +113,8 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, desktop, served):
-    visits = []
-
-    def make(**settings) -> Visit:
-        visits.append(Visit(browser.new_context(**settings) if settings else desktop, served))
-        return visits[-1]
-
-    yield make
-    for made in visits:
-        complaints = list(made.complaints)  # closing a page makes Gradio complain that its connection is gone
-        if made.context is desktop:
-            made.page.close()
-        else:
-            made.context.close()
-        assert made.strangers == []
-        assert complaints == []
+    with visits(browser, desktop, lambda context: Visit(context, served)) as make:
+        yield make
     for study in served.context.studies.list():
         served.context.studies.delete(study.token)
 

@@ -370,7 +370,7 @@ def rows_of(table: pd.DataFrame, found: list[dict[str, Any]]) -> None:
     assert len(table) == len(found)
     for heading in table.columns:
         key = "estimate" if heading == "mean" and "mean" not in found[0] else HEADINGS.get(heading, heading.replace(" ", "_"))
-        assert list(table[heading]) == [cell(row[key]) for row in found], heading
+        assert list(table[heading]) == [cell(row[key], key) for row in found], heading
 
 
 @pytest.mark.parametrize("kind", TYPES)
