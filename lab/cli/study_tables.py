@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.cli.output import console
-from lab.listening.model import StoredStudy
-from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell
+from lab.listening.model import StoredStudy, clip_name
+from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell, compared
 
 if TYPE_CHECKING:
     from lab.listening.creating import Created
@@ -39,9 +39,9 @@ def print_gate(gate: dict[str, Any]) -> None:
     )
     pairs.columns[1].overflow = "fold"
     for row in gate["pairs"]:
-        name = row["config"] if row["role"] == "system" else f"{row['config']} ({row['role']})"
         null = ["" if row.get(key) is None else f"{row[key]:.1f}" for key in ("null_db", "heard_null_db")]
         silences = f"{row['leading_ms']:+.0f} {row['trailing_ms']:+.0f}"
+        name = clip_name(row["config"], row["role"])
         pairs.add_row(
             escape(row["text"]), escape(name), row["class"], *null, silences, f"{row['gain_difference_db']:+.2f}", _state(row["state"])
         )
@@ -100,7 +100,7 @@ def print_results(document: dict[str, Any]) -> None:
     said = f"{document['ratings']} ratings that count, of {people['counted']} of {people['all']} listeners ({people['finished']} finished)"
     margin = "" if document["type"] == "staircase" else f", margin {document['margin']:g}"
     console.print(f"{document['title']} ({document['type']}{margin}): {said}.", markup=False, soft_wrap=True)
-    rows = [*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else [])]
+    rows = compared(document)
     _print_comparisons(rows)
     for row in rows:
         console.print(row["sentence"], markup=False, soft_wrap=True)

@@ -28,7 +28,7 @@ def plan(manifest: Manifest, number: int) -> tuple[Presentation, ...]:
     if not main:
         raise StudyError("This study has no question left to ask.")
     rng = random.Random(_seed(manifest, number))
-    practice = from_round(of_kind(manifest, "practice"), number, PRACTICE) if of_kind(manifest, "practice") else []
+    practice = from_round(of_kind(manifest, "practice"), number, _practice(manifest))
     trials = [_shown(manifest, unit, sides_at(place, number, f"practice {_seed(manifest, number)}")) for place, unit in enumerate(practice)]
     if manifest.type == "staircase":
         first = next_level([])
@@ -60,9 +60,10 @@ def is_correct(trial: StoredTrial) -> bool:
 def length(manifest: Manifest) -> int:
     """How many trials a listener gets, practice included; of a staircase the most."""
     if manifest.type == "staircase":
-        catches = manifest.trials // ONE_IN if of_kind(manifest, "catch") else 0
-        return min(PRACTICE, len(of_kind(manifest, "practice"))) + manifest.trials + catches
-    return len(plan(manifest, 0))
+        extras = manifest.trials // ONE_IN if of_kind(manifest, "catch") else 0
+    else:
+        extras = sum(count for kind in _EXTRA for _, count in _extra_units(manifest, kind))
+    return _practice(manifest) + manifest.trials + extras
 
 
 def check_answer(manifest: Manifest, presentation: Presentation, answer: object) -> Answer:
@@ -111,7 +112,8 @@ def _shown(manifest: Manifest, place: int, sides: Sides) -> Presentation:
     if manifest.type == "acr":
         return Presentation(unit=place, kind=unit.kind, labels=("1",), slots=unit.stimuli)
     if manifest.type == "mushra":
-        return _rated(place, unit, list(range(len(unit.stimuli) - 1)) if not sides.flipped else list(range(len(unit.stimuli) - 1))[::-1])
+        order = range(len(unit.stimuli) - 1)
+        return _rated(place, unit, order[::-1] if sides.flipped else order)
     slots = unit.stimuli[::-1] if sides.flipped else unit.stimuli
     if manifest.type in ("ab", "ccr"):
         return Presentation(unit=place, kind=unit.kind, labels=("A", "B"), slots=slots)
@@ -130,15 +132,24 @@ def _level(manifest: Manifest, number: int, asked: int, level: int) -> Presentat
     return _shown(manifest, units[(asked + number) % len(units)], sides_at(asked, number, _seed(manifest, number)))
 
 
-def _extras(manifest: Manifest, kind: Kind, number: int, rng: random.Random) -> list[Presentation]:
-    """Catches or yardsticks, about one in eight; of identical pairs, which show a bias and exclude nobody, half as many more."""
+def _practice(manifest: Manifest) -> int:
+    """How many practice trials there are."""
+    return PRACTICE if of_kind(manifest, "practice") else 0
+
+
+def _extra_units(manifest: Manifest, kind: Kind) -> list[tuple[list[int], int]]:
+    """Units of catches or yardsticks, and how many a listener gets: one in eight; half as many more identical pairs, which show a bias only."""
     if manifest.type == "mushra":  # hidden reference and anchors stand in every one of its trials
         return []
     units = of_kind(manifest, kind)
     same = [place for place in units if manifest.units[place].expects == "same"]
+    others = [place for place in units if place not in same]
+    return [(places, max(1, round(manifest.trials / one_in))) for places, one_in in ((others, ONE_IN), (same, 2 * ONE_IN)) if places]
+
+
+def _extras(manifest: Manifest, kind: Kind, number: int, rng: random.Random) -> list[Presentation]:
     made: list[Presentation] = []
-    for places, one_in in (([place for place in units if place not in same], ONE_IN), (same, 2 * ONE_IN)):
-        count = max(1, round(manifest.trials / one_in)) if places else 0
+    for places, count in _extra_units(manifest, kind):
         sides = balanced_sides(count, number, rng)
         made += [_shown(manifest, unit, side) for unit, side in zip(from_round(places, number * count, count), sides, strict=True)]
     return made

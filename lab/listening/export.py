@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.durable import write_whole
 from lab.listening.judgements import catches, judgements, rated_trials
-from lab.listening.model import Manifest, Role, StoredRating, StoredSession, StoredStudy, StoredTrial, StudyError
+from lab.listening.model import Manifest, Role, StoredRating, StoredSession, StoredStudy, StoredTrial, StudyError, clip_name
 
 #: What stands in a row.
 COLUMNS: dict[str, str] = {
@@ -133,7 +133,10 @@ def _row(manifest: Manifest, session: StoredSession, trial: StoredTrial, rating:
         "role": "",
         "level": unit.level or None,
         "expects": unit.expects,
-        "shown": {label: _named(manifest, slot) for label, slot in zip(shown.labels, shown.slots, strict=True)},
+        "shown": {
+            label: clip_name(manifest.stimuli[slot].config, manifest.stimuli[slot].role)
+            for label, slot in zip(shown.labels, shown.slots, strict=True)
+        },
         "order": "",
         "x": shown.x,
         "answer": rating.answer,
@@ -145,8 +148,3 @@ def _row(manifest: Manifest, session: StoredSession, trial: StoredTrial, rating:
         "revision": rating.revision,
         "answered_at": rating.created_at.isoformat(),
     }
-
-
-def _named(manifest: Manifest, slot: int) -> str:
-    clip = manifest.stimuli[slot]
-    return clip.config if clip.role == "system" else f"{clip.config} ({clip.role})"

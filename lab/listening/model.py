@@ -64,6 +64,11 @@ class Stimulus(_Frozen):
     seconds: float
 
 
+def clip_name(config: str, role: Role) -> str:
+    """What a clip is called where clips are listed: its configuration, and what was done to it if it is no system of its own."""
+    return config if role == "system" else f"{config} ({role})"
+
+
 class Unit(_Frozen):
     """A question that can be asked.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from lab.listening.design import is_correct
+from lab.listening.judgements import judgements
 from lab.listening.model import StoredSession, StoredStudy, StoredTrial
 
 
@@ -13,52 +16,40 @@ def own_results(study: StoredStudy, session: StoredSession, verdict: str = "") -
     counted = [trial for trial in session.trials if trial.presentation.kind == "main" and trial.rating]
     if not counted:
         return []
-    said = _SAYING[study.manifest.type](study, counted)
+    said = _preferred(study, session) if study.manifest.type in ("ab", "ccr") else _SAYING[study.manifest.type](counted)
     if verdict:
         said.append(f"The study is closed. What all listeners together found: {verdict}")
     return said
 
 
-def _told_apart(study: StoredStudy, trials: Sequence[StoredTrial]) -> list[str]:
+def _told_apart(trials: Sequence[StoredTrial]) -> list[str]:
     right = sum(map(is_correct, trials))
     return [f"You told X in {right} of {len(trials)} trials. By guessing one gets about {len(trials) / 2:g}."]
 
 
-def _preferred(study: StoredStudy, trials: Sequence[StoredTrial]) -> list[str]:
-    said = [f"You answered {len(trials)} pairs"]
-    none = sum(trial.rating is not None and trial.rating.answer in ("none", 0) for trial in trials)
-    if none:
-        said.append(f", and heard no difference worth a choice in {none} of them")
-    return ["".join(said) + ".", *_agreed(study, trials)]
+def _preferred(study: StoredStudy, session: StoredSession) -> list[str]:
+    """How many pairs, and how often their two orders were answered alike."""
+    middle = 0.5 if study.manifest.type == "ab" else 0.0
+    favoured: dict[int, list[float]] = {}  # pair -> which system each answer favours: 1, -1, or 0 for neither
+    for one in judgements(study.manifest, session):
+        if one.kind == "main":
+            favoured.setdefault(one.unit, []).append(float(np.sign(one.value - middle)))
+    answers = [sign for found in favoured.values() for sign in found]
+    none = answers.count(0)
+    said = [f"You answered {len(answers)} pairs" + (f", and heard no difference worth a choice in {none} of them." if none else ".")]
+    pairs = [found[:2] for found in favoured.values() if len(found) > 1]
+    if pairs:
+        same = sum(first == second for first, second in pairs)
+        said.append(f"Each pair came twice, the other way round: you answered {same} of {len(pairs)} alike.")
+    return said
 
 
-def _agreed(study: StoredStudy, trials: Sequence[StoredTrial]) -> list[str]:
-    """How often the two orders of a pair were answered alike."""
-    answers: dict[int, list[int]] = {}
-    for trial in trials:
-        if trial.rating is not None:
-            unit = study.manifest.units[trial.presentation.unit]
-            straight = 1 if trial.presentation.slots[0] == unit.stimuli[0] else -1
-            given = trial.rating.answer
-            sign = {"A": 1, "B": -1, "none": 0}.get(given, 0) if isinstance(given, str) else -_sign(given)
-            answers.setdefault(trial.presentation.unit, []).append(straight * sign)
-    pairs = [found[:2] for found in answers.values() if len(found) > 1]
-    if not pairs:
-        return []
-    same = sum(first == second for first, second in pairs)
-    return [f"Each pair came twice, the other way round: you answered {same} of {len(pairs)} alike."]
-
-
-def _sign(value: object) -> int:
-    return (value > 0) - (value < 0) if isinstance(value, int) else 0
-
-
-def _rated(study: StoredStudy, trials: Sequence[StoredTrial]) -> list[str]:
+def _rated(trials: Sequence[StoredTrial]) -> list[str]:
     given = [trial.rating.answer for trial in trials if trial.rating is not None and isinstance(trial.rating.answer, int)]
     return [f"You rated {len(given)} clips, on average {sum(given) / len(given):.1f} of 5."]
 
 
-def _found_reference(study: StoredStudy, trials: Sequence[StoredTrial]) -> list[str]:
+def _found_reference(trials: Sequence[StoredTrial]) -> list[str]:
     found = 0
     for trial in trials:
         reference = trial.presentation.slots[0]
@@ -68,11 +59,9 @@ def _found_reference(study: StoredStudy, trials: Sequence[StoredTrial]) -> list[
     return [f"One of the clips was the reference itself: you gave it 90 points or more in {found} of {len(trials)} trials."]
 
 
-_SAYING = {
+_SAYING: dict[str, Callable[[Sequence[StoredTrial]], list[str]]] = {
     "abx": _told_apart,
     "staircase": _told_apart,
-    "ab": _preferred,
-    "ccr": _preferred,
     "acr": _rated,
     "mushra": _found_reference,
 }

@@ -13,7 +13,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lab.listening import evidence
-from lab.listening.model import StoredStudy
+from lab.listening.judgements import Judgement
+from lab.listening.model import Role, StoredStudy, clip_name
 from lab.listening.results import Compared, Results
 from lab.listening.scoring import ladder_of
 from lab.listening.statistics.evalues import ENOUGH
@@ -177,9 +178,9 @@ def ratings(study: StoredStudy, results: Results) -> go.Figure:
     stack = Stack(left=16, text_left=10)
     kind = study.manifest.type
     groups: dict[str, list[float]] = {config.name: [] for config in study.manifest.configs[1 if kind == "ccr" else 0 :]}
-    yardsticks = [(one, "other seed") for one in results.scored.yardsticks]
+    yardsticks: list[tuple[Judgement, Role]] = [(one, "other seed") for one in results.scored.yardsticks]
     for one, role in [*((one, one.role) for one in results.scored.judgements), *yardsticks]:
-        groups.setdefault(one.comparison if role == "system" else f"{one.comparison} ({role})", []).append(one.value)
+        groups.setdefault(clip_name(one.comparison, role), []).append(one.value)
     groups = {name: values for name, values in groups.items() if values}
     if not groups:
         return stack.finish()

@@ -156,7 +156,7 @@ class Listening:
             following=self._following(now, trial, answer),
         )
         after = self._moment(now.study.token, now.session.token)
-        return {"accepted": stored, "state": self._view(after), **self._told(after, trial)}
+        return {"accepted": stored, "state": self._view(after), **_told(trial)}
 
     # ---- what it is made of
 
@@ -179,8 +179,8 @@ class Listening:
 
     def _playable(self, now: _Now) -> list[StoredTrial]:
         """The trial to be answered, and the one before it, whose answer can still be changed."""
-        last = self._revisable(now)
-        return [trial for trial in now.session.trials if trial == now.trial or trial.number == last]
+        wanted = {self._revisable(now), now.trial.number if now.trial else None}
+        return [trial for trial in now.session.trials if trial.number in wanted]
 
     def _revisable(self, now: _Now) -> int | None:
         """The number of the last answered trial, if its answer can still be changed: not a practice one, nor where the next question depends on it."""
@@ -278,9 +278,10 @@ class Listening:
             "needed": design.must_hear(now.study.manifest, trial.presentation),
         }
 
-    def _told(self, after: _Now, trial: StoredTrial) -> dict[str, Any]:
-        """After a practice trial with an X: which one it was."""
-        return {"x": trial.presentation.x} if trial.presentation.kind == "practice" and trial.presentation.x else {}
+
+def _told(trial: StoredTrial) -> dict[str, Any]:
+    """After a practice trial with an X: which one it was."""
+    return {"x": trial.presentation.x} if trial.presentation.kind == "practice" and trial.presentation.x else {}
 
 
 def _text(question: dict[str, Any], name: str, most: int, least: int = 1) -> str:

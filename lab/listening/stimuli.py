@@ -17,7 +17,7 @@ import numpy as np
 from lab import metrics
 from lab.engine.clip import wav_bytes
 from lab.listening.gate_report import SILENCE_MS, CheckName, GateReport, Pair, PairClass, State
-from lab.listening.model import Role, Stimulus, Text
+from lab.listening.model import Role, Stimulus, Text, clip_name
 from lab.listening.signals import SHORTEST_LOUDNESS, Edges, Samples, clipped, edges, loudness, low_pass, peak_dbfs
 
 ANCHORS: dict[Role, float] = {"anchor 3.5 kHz": 3500.0, "anchor 7 kHz": 7000.0}
@@ -274,7 +274,7 @@ def _defects(source: Source, reference: Source) -> Iterator[tuple[CheckName, str
 
 
 def _named(source: Source) -> str:
-    return source.config if source.role == "system" else f"{source.config} ({source.role})"
+    return clip_name(source.config, source.role)
 
 
 def _class(same: bool, null_relative_db: float | None) -> PairClass:

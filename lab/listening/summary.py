@@ -50,6 +50,11 @@ def progress_of(sessions: Sequence[StoredSession]) -> dict[str, int]:
     return {"listeners": len(sessions), "with all trials answered": done, "ratings": sum(rated)}
 
 
+def compared(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of a results document, the yardstick last where there is one."""
+    return [*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else [])]
+
+
 def cell(value: Any, key: str = "") -> str:
     """A figure of a results document for a table, `key` being its key there: nothing for what does not exist, `low to high` for an interval."""
     if isinstance(value, list):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lab.listening.judgements import Judgement
-from lab.listening.model import Manifest
+from lab.listening.model import Manifest, clip_name
 from lab.listening.scoring import Scored
 from lab.listening.statistics import binomial, bradley_terry, clustered, evalues, scales
 from lab.listening.statistics.common import Interval
@@ -171,7 +171,7 @@ def system_rows(judged: Sequence[Judgement], manifest: Manifest, scale: Scale, d
     """
     groups: dict[str, list[Judgement]] = {config.name: [] for config in manifest.configs}
     for one in judged:
-        groups.setdefault(one.comparison if one.role == "system" else f"{one.comparison} ({one.role})", []).append(one)
+        groups.setdefault(clip_name(one.comparison, one.role), []).append(one)
     groups = {name: group for name, group in groups.items() if group}
     named = [(name, one) for name, group in groups.items() for one in group]
     adjusted = scales.adjusted_means(

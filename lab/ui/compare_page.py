@@ -17,7 +17,7 @@ from lab.engine.device import fitness
 from lab.errors import LabError
 from lab.store import NotFound
 from lab.ui import results
-from lab.ui.context import Context
+from lab.ui.context import Context, origin_of
 from lab.ui.own_voice import OWN
 from lab.ui.player import SyncPlayer
 from lab.ui.rendering import Event, rendering
@@ -246,8 +246,7 @@ class ComparePage:
             token = self.context.store.save_comparison(what.facts, what.wavs)
         except LabError as error:
             raise gr.Error(plain(str(error))) from None
-        origin = request.headers.get("origin") or f"http://{request.headers.get('host', '')}"
-        return [gr.update(value=f"{origin}/?c={token}", visible=True), gr.update(interactive=False)]
+        return [gr.update(value=f"{origin_of(request)}/?c={token}", visible=True), gr.update(interactive=False)]
 
     def open(self, request: gr.Request) -> list[Any]:
         """Show what the permalink names, if the page was opened through one; outputs and the five inputs it was made from."""

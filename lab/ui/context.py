@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lab.engine.pool import EnginePool
 from lab.engine.process import Cancel
@@ -20,6 +21,11 @@ from lab.study_store import Studies
 
 _CACHE_BYTES = 256 * 2**20
 _FOLDERS = 16
+
+
+def origin_of(request: Any) -> str:
+    """Where the person of this `gr.Request` reaches the lab: what a link that is shown to them begins with."""
+    return request.headers.get("origin") or f"http://{request.headers.get('host', '')}"
 
 
 class ClipCache:

@@ -16,7 +16,7 @@ from lab.errors import LabError
 from lab.plot_theme import one_line
 from lab.run_view import ShownRun, Views
 from lab.ui import run_export, run_tables
-from lab.ui.context import Context
+from lab.ui.context import Context, origin_of
 from lab.ui.run_selection import Resolved, Selection, Tab, from_query
 from lab.ui.run_shelf import UPLOADED, Shelf, Upload, read_upload, take_from_shelf
 from lab.ui.run_tables import said
@@ -257,5 +257,4 @@ def _remarks(remarks: Sequence[str]) -> str:
 def link_of(selection: Selection, request: Any) -> str:
     """The address under which the page shows `selection` again; uploads are not in it, because nobody else has them."""
     stored = replace(selection, runs=tuple(run for run in selection.runs if not run.startswith(UPLOADED)))
-    origin = request.headers.get("origin") or f"http://{request.headers.get('host', '')}"
-    return f"{origin}/runs?{stored.query}"
+    return f"{origin_of(request)}/runs?{stored.query}"

@@ -17,10 +17,10 @@ from lab.listening.creating import Created, create_study
 from lab.listening.model import StoredStudy, TestType
 from lab.listening.ordering import StudyOrder, choose_study_texts, read_open_until
 from lab.listening.results import LOCKED, results
-from lab.listening.summary import link_of, progress_of
+from lab.listening.summary import compared, link_of, progress_of
 from lab.store import NotFound
 from lab.ui.compare_page import ComparePage
-from lab.ui.context import Context
+from lab.ui.context import Context, origin_of
 from lab.ui.rendering import Event, following, working
 from lab.ui.study_frames import TABLES, facts_of, gate_frames, label_of, many, result_frames
 from lab.ui.words import plain
@@ -220,12 +220,11 @@ class StudiesPage:
         sessions = self.context.studies.sessions(study.token)
         is_open = study.is_open(now)
         locked = is_open and not peek
-        origin = request.headers.get("origin") or f"http://{request.headers.get('host', '')}"
         changes: dict[str, Any] = {
             "said": "",
             "body": gr.update(visible=True),
             "facts": facts_of(study, progress_of(sessions), now),
-            "link": link_of(study, origin),
+            "link": link_of(study, origin_of(request)),
             "locked": gr.update(visible=locked),
             "peek": gr.update(visible=locked),
             "close": gr.update(visible=is_open),
@@ -244,7 +243,7 @@ class StudiesPage:
     def _found(self, study: StoredStudy, sessions: Sequence[Any], now: datetime, *, peek: bool) -> dict[str, Any]:
         found = results(study, sessions, now=now, peek=peek)
         document = found.document()
-        sentences = [row["sentence"] for row in (*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else []))]
+        sentences = [row["sentence"] for row in compared(document)]
         people = document["listeners"]
         counted = f"Ratings that count: {document['ratings']}, of {people['counted']} of {many(people['all'], 'listener')}."
         words = [f"### {plain(document['headline'])}", plain(counted), *(f"- {plain(sentence)}" for sentence in sentences)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from lab.listening.model import StoredStudy
-from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell, state_of
+from lab.listening.model import StoredStudy, clip_name
+from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell, compared, state_of
 from lab.plot_theme import one_line
 from lab.ui.words import plain
 
@@ -73,11 +73,10 @@ def label_of(study: StoredStudy, now: datetime) -> str:
 
 def result_frames(document: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """The tables of a results document; those that its type does not have are empty."""
-    compared = [*document["comparisons"], *([document["yardstick"]] if document["yardstick"] else [])]
     strengths = document["bradley_terry"]
     tracks = document["staircase"]["tracks"] if document["staircase"] else []
     return {
-        "comparisons": _frame(compared, _COMPARED),
+        "comparisons": _frame(compared(document), _COMPARED),
         "systems": _frame(document["systems"], SYSTEMS),
         "bradley_terry": _frame(strengths["systems"] if strengths else [], STRENGTHS),
         "tracks": _frame(tracks, [key for key, value in tracks[0].items() if not isinstance(value, dict | list)] if tracks else ()),
@@ -90,9 +89,7 @@ def result_frames(document: dict[str, Any]) -> dict[str, pd.DataFrame]:
 
 def gate_frames(gate: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """The tables of a manifest's gate."""
-    pairs = [
-        {**row, "clip": row["config"] if row["role"] == "system" else f"{row['config']} ({row['role']})"} for row in gate.get("pairs", [])
-    ]
+    pairs = [{**row, "clip": clip_name(row["config"], row["role"])} for row in gate.get("pairs", [])]
     columns = {
         "text": "text",
         "clip": "against the reference",

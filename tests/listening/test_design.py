@@ -94,6 +94,14 @@ def test_a_plan_has_practice_first_and_the_asked_number_of_trials_that_count(kin
     assert all(trial.slots and len(trial.slots) == len(trial.labels) for trial in trials)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind != "staircase"])
+@pytest.mark.parametrize("trials", [1, 3, 5, 16, 41])
+def test_how_long_a_test_is_can_be_said_without_drawing_it_up(kind, trials):
+    for extras in (True, False):
+        study, _ = manifest(kind, trials=trials, extras=extras)
+        assert {len(plan(study, listener)) for listener in range(3)} == {length(study)}
+
+
 @pytest.mark.parametrize("kind", ["ab", "ccr"])
 def test_a_listener_meets_every_pair_in_both_orders(kind):
     study, _ = manifest(kind, trials=16, texts=8)

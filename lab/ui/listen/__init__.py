@@ -39,9 +39,9 @@ class ListenPage(gr.HTML, metaclass=player.NoStub):
 
         super().__init__(
             "",
-            html_template=_read("listen.html").replace("PLAYER", player.read("player.html")),
-            css_template=player.read("player.css") + _read("listen.css"),
-            js_on_load="'use strict';\n" + player.read(*player.SCRIPTS) + _read(*_SCRIPTS),
+            html_template=player.read("listen.html", folder=_FOLDER).replace("PLAYER", player.read("player.html")),
+            css_template=player.read("player.css") + "\n" + player.read("listen.css", folder=_FOLDER),
+            js_on_load="'use strict';\n" + player.read(*player.SCRIPTS) + "\n" + player.read(*_SCRIPTS, folder=_FOLDER),
             apply_default_css=False,
             server_functions=[ask],
             words=WORDS,
@@ -72,7 +72,3 @@ def route(listeners: gr.Blocks) -> Mount:
     )
     # no events run here, so Gradio's queue need not be started: the page has one server function, which does not go through it
     return next(route for route in holder.routes if isinstance(route, Mount) and route.path == PATH)
-
-
-def _read(*names: str) -> str:
-    return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names) + "\n"

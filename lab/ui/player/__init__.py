@@ -28,9 +28,9 @@ _FOLDER = Path(__file__).parent
 SCRIPTS = ("fader.js", "engine.js", "view.js", "player.js")  # all but what joins them to a component of their own
 
 
-def read(*names: str) -> str:
-    """Those files of the player, one after another."""
-    return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+def read(*names: str, folder: Path = _FOLDER) -> str:
+    """Those files of a component (of the player, unless `folder` says otherwise), one after another."""
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 @dataclass(frozen=True)
