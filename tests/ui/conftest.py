@@ -58,6 +58,14 @@ def browser(chromium: str) -> Iterator[object]:
 
 
 @contextmanager
+def leaving(complaints: list[str]) -> Iterator[None]:
+    """Within it a page is left for another: Gradio complains that its connection is gone, if it was not closed yet, and only that is forgiven."""
+    before = len(complaints)
+    yield
+    complaints[before:] = [said for said in complaints[before:] if "AbortError" not in said and "errored out" not in said]
+
+
+@contextmanager
 def visits(browser: Any, desktop: Any, make: Callable[[Any], Any]) -> Iterator[Callable[..., Any]]:
     """Pages that `make` opens in `desktop`, or in a context with settings of its own; none of them may complain or ask a stranger for anything."""
     made: list[Any] = []

@@ -13,7 +13,7 @@ from lab.ui import runs_page
 from lab.ui.app import build_app, launch_settings
 from tests import fakes
 from tests.runs import machine, synthetic_run
-from tests.ui.conftest import visits
+from tests.ui.conftest import leaving, visits
 
 CARD = machine("NVIDIA H100 80GB HBM3", "cuda", cpu="a processor with a rather long name @ 2.60GHz")
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)} $x$"
@@ -75,10 +75,8 @@ class Visit:
             self.drawn(figure)
 
     def reload(self) -> None:
-        before = len(self.complaints)
-        self.page.reload()
-        # leaving a page makes Gradio complain that its connection is gone, if it was not closed yet
-        self.complaints[before:] = [said for said in self.complaints[before:] if "AbortError" not in said and "errored out" not in said]
+        with leaving(self.complaints):
+            self.page.reload()
 
     def drawn(self, figure: str) -> list[dict]:
         """The traces of a figure, when it is drawn."""
@@ -397,9 +395,11 @@ def test_an_empty_folder_says_how_to_make_a_run(visit, monkeypatch, tmp_path):
 def test_the_two_pages_link_to_each_other(visit):
     page = visit()
     page.open()
-    page.page.click("nav a:has-text('Compare'), .nav-holder a:has-text('Compare')")
-    page.page.wait_for_selector("#lab-player .player")
+    with leaving(page.complaints):
+        page.page.click("nav a:has-text('Compare'), .nav-holder a:has-text('Compare')")
+        page.page.wait_for_selector("#lab-player .player")
     page.page.wait_for_function("document.querySelector('#length-estimate').innerText.includes('About')")
-    page.page.click("nav a:has-text('Runs'), .nav-holder a:has-text('Runs')")
-    page.drawn("forest")
+    with leaving(page.complaints):
+        page.page.click("nav a:has-text('Runs'), .nav-holder a:has-text('Runs')")
+        page.drawn("forest")
     assert Path(urllib.parse.urlsplit(page.page.url).path).name == "runs"

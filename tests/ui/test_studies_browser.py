@@ -11,7 +11,7 @@ import pytest
 from lab.config import REGISTRY
 from tests.listening.manifests import manifest
 from tests.listening.real_server import Listener, serving
-from tests.ui.conftest import visits
+from tests.ui.conftest import leaving, visits
 
 SHOTS = os.environ.get("LAB_SHOTS")  # a folder for screenshots, for people
 VIEWPORTS = {"desktop": {"width": 1200, "height": 900}, "phone": {"width": 390, "height": 780}}
@@ -76,10 +76,8 @@ class Visit:
         self.page.goto(f"{self.served.address}/studies{query}")
 
     def reload(self) -> None:
-        before = len(self.complaints)
-        self.page.reload()
-        # leaving a page makes Gradio complain that its connection is gone, if it was not closed yet
-        self.complaints[before:] = [said for said in self.complaints[before:] if "AbortError" not in said and "errored out" not in said]
+        with leaving(self.complaints):
+            self.page.reload()
 
     def says(self, text: str, where: str = "#studies-said") -> None:
         self.page.wait_for_function("([where, text]) => document.querySelector(where)?.innerText.includes(text)", arg=[where, text])
