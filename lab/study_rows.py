@@ -10,6 +10,7 @@ import json
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -22,6 +23,17 @@ from lab.migrations import StoreError
 from lab.migrations.tables import ratings, session_events, sessions, studies, trials
 
 _KEPT_MANIFESTS = 32
+
+
+@dataclass(frozen=True)
+class BrokenStudy:
+    """A study that cannot be used, and why; the rest is what its row says beside the manifest, and is for people only."""
+
+    token: str
+    created_at: datetime
+    type: str
+    title: str
+    reason: str
 
 
 class Manifests:
@@ -74,6 +86,18 @@ def study_of(row: sa.Row[Any], manifests: Manifests) -> StoredStudy:
         closed_at=row.closed_at,
         peeked_at=row.peeked_at,
     )
+
+
+def tell_apart(rows: Sequence[sa.Row[Any]], manifests: Manifests) -> tuple[list[StoredStudy], list[BrokenStudy]]:
+    """Return the studies in rows of `studies`, and those whose manifest was altered or cannot be read."""
+    whole: list[StoredStudy] = []
+    broken: list[BrokenStudy] = []
+    for row in rows:
+        try:
+            whole.append(study_of(row, manifests))
+        except StoreError as error:
+            broken.append(BrokenStudy(row.token, row.created_at, row.type, row.title, str(error)))
+    return whole, broken
 
 
 def presentation_text(presentation: Presentation) -> str:

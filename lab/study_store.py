@@ -23,7 +23,7 @@ from lab.migrations import StoreError
 from lab.migrations.tables import ratings, session_events, sessions, studies, study_clips, trials
 from lab.store import Store
 from lab.store_values import checked_token, exact_json, new_token, not_found, now
-from lab.study_rows import Manifests, parse_manifest, presentation_text, read_sessions, study_of
+from lab.study_rows import BrokenStudy, Manifests, parse_manifest, presentation_text, read_sessions, study_of, tell_apart
 
 _PRINTABLE = re.compile(r"[ -~]+")  # ASCII that both databases keep as it is
 _MOST_TRIALS = 2**31  # what an integer column holds
@@ -78,10 +78,14 @@ class Studies:
             return self._study(connection, checked_token(token, "study"))
 
     def list(self) -> builtins.list[StoredStudy]:
-        """Return every study, newest first. Raises `StoreError` if a manifest was altered."""
+        """Return every study that can be used, newest first."""
+        return self.survey()[0]
+
+    def survey(self) -> tuple[builtins.list[StoredStudy], builtins.list[BrokenStudy]]:
+        """Return every study, newest first; those whose manifest was altered or cannot be read are apart, with the reason."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(studies).order_by(studies.c.id.desc())).all()
-        return [study_of(row, self._manifests) for row in rows]
+        return tell_apart(rows, self._manifests)
 
     def close(self, token: str) -> StoredStudy:
         """Note that the study takes no more answers. A study that is closed keeps the time when it was. Raises `NotFound`."""

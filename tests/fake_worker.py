@@ -71,7 +71,7 @@ def main() -> None:
     if order["config"].nfe == 98:
         for step in range(30):
             connection.send(("progress", "downloading weights", step, 30))
-            time.sleep(0.05)
+            time.sleep(0.1)
     if order["config"].nfe == 99:
         connection.send(("refused", "These weights are incomplete."))
         return

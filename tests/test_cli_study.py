@@ -1,5 +1,6 @@
 import csv
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -177,7 +178,27 @@ def test_without_a_study_every_command_says_so(cli):
         result = cli(*command)
         assert result.exit_code == 2, command
         assert "no study yet" in result.output
-    assert last_json(cli("list", "--json")) == {"studies": []}
+    assert last_json(cli("list", "--json")) == {"studies": [], "broken": []}
+
+
+def test_a_study_that_was_altered_by_hand_is_named_by_list_and_can_be_deleted_and_the_others_go_on(cli, studies, tmp_path):
+    whole, broken = make(cli)["study"], make(cli)["study"]
+    with sqlite3.connect(tmp_path / "data" / "lab.sqlite3") as database:
+        database.execute("update studies set manifest = replace(manifest, 'abx', 'ab') where token = ?", [broken])
+    result = cli("list", "--json")
+    assert result.exit_code == 0
+    document = last_json(result)
+    assert [row["study"] for row in document["studies"]] == [whole]
+    assert [row["study"] for row in document["broken"]] == [broken]
+    assert "does not match its SHA-256" in document["broken"][0]["reason"]
+    assert result.output.count(f"manifest of study {broken} was altered") == 2
+    assert last_json(cli("show", "--json"))["study"] == whole
+    for command in ("show", "results", "close"):
+        refused = cli(command, "--", broken[:12])
+        assert refused.exit_code == 2
+        assert f"manifest of study {broken} was altered" in refused.output
+    assert last_json(cli("delete", "--yes", "--json", "--", broken)) == {"deleted": broken}
+    assert last_json(cli("list", "--json"))["broken"] == []
 
 
 def test_results_are_locked_until_the_study_is_closed(cli, studies):

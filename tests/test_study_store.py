@@ -402,6 +402,24 @@ def test_an_altered_manifest_is_refused_also_when_it_was_read_before(
     assert kept.list() == []
 
 
+def test_an_altered_study_is_listed_apart_and_keeps_no_other_from_being_listed(store: Store, kept: Studies, study: StoredStudy) -> None:
+    other = kept.create(study.manifest, CLIPS)
+    unknown = kept.create(study.manifest, CLIPS)
+    text = study.manifest.text_json().replace('"version":1', '"version":2')
+    with store.database.write() as connection:
+        connection.execute(sa.update(studies).where(studies.c.token == study.token).values(manifest="{}"))
+        new = {"manifest": text, "manifest_sha256": sha(text.encode())}
+        connection.execute(sa.update(studies).where(studies.c.token == unknown.token).values(new))
+    whole, broken = kept.survey()
+    assert whole == kept.list() == [other]
+    assert [(one.token, one.type, one.title) for one in broken] == [
+        (token, study.manifest.type, study.manifest.title) for token in (unknown.token, study.token)
+    ]
+    assert all(one.created_at.tzinfo for one in broken)
+    assert "cannot be read by this version" in broken[0].reason
+    assert "does not match its SHA-256" in broken[1].reason
+
+
 def test_a_manifest_that_this_version_does_not_know_is_refused_in_words(store: Store, kept: Studies, study: StoredStudy) -> None:
     text = study.manifest.text_json().replace('"version":1', '"version":2')
     with store.database.write() as connection:

@@ -28,6 +28,7 @@ from lab.listening.ordering import StudyOrder, choose_study_texts, read_open_unt
 from lab.listening.results import results
 from lab.listening.summary import facts_of, link_of, progress_of
 from lab.store import Store
+from lab.study_rows import BrokenStudy
 from lab.study_store import Studies
 from lab.voices import Voice
 
@@ -58,9 +59,18 @@ def find_study(studies: Studies, name: str) -> StoredStudy:
     """The study that `name` means: a token, the beginning of just one, or `latest`.
 
     Raises:
-        StudyError: there is none, or more than one.
+        StudyError: there is none, more than one, or it cannot be used.
     """
-    found = studies.list()
+    found = _named(studies, name)
+    if isinstance(found, BrokenStudy):
+        raise StudyError(found.reason)
+    return found
+
+
+def _named(studies: Studies, name: str) -> StoredStudy | BrokenStudy:
+    """As `find_study`, but also one that cannot be used; the latest is one that can, if there is any."""
+    whole, broken = studies.survey()
+    found: list[StoredStudy | BrokenStudy] = [*whole, *broken]
     if not found:
         raise StudyError("There is no study yet. Make one with `study create`.")
     if name == "latest":
@@ -185,15 +195,20 @@ def study_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     """List the studies, the newest first."""
     with _studies(data_dir, as_json) as studies:
         now = datetime.now(UTC)
-        rows = [facts_of(study, now) for study in studies.list()]
+        whole, broken = studies.survey()
+        rows = [facts_of(study, now) for study in whole]
         table = Table("study", "created", "type", "title", "state", "configurations", header_style="bold")
         table.columns[0].no_wrap = True
         for row in rows:
             cells = (row["study"], row["created"][:16], row["type"], row["title"], row["state"], ", ".join(row["configs"]))
             table.add_row(*map(escape, cells))
+        for study in broken:
+            table.add_row(*map(escape, (study.token, study.created_at.isoformat()[:16], study.type, study.title, "broken", "")))
         console.print(table)
+        for study in broken:
+            console.print(study.reason, markup=False, style="red", soft_wrap=True)
         if as_json:
-            print_json({"studies": rows})
+            print_json({"studies": rows, "broken": [{"study": study.token, "reason": study.reason} for study in broken]})
 
 
 @study_app.command("show")
@@ -268,10 +283,11 @@ def study_delete(
 ) -> None:
     """Delete a study with all its answers, and the audio that nothing else uses."""
     with _studies(data_dir, as_json) as studies:
-        found = find_study(studies, study)
+        found = _named(studies, study)
         count = progress_of(studies.sessions(found.token))
         there = f"{count['ratings']} {'rating' if count['ratings'] == 1 else 'ratings'}"
-        question = f"Delete {found.manifest.title!r} ({found.token}) with {there}?"
+        title = found.title if isinstance(found, BrokenStudy) else found.manifest.title
+        question = f"Delete {title!r} ({found.token}) with {there}?"
         if not yes and not typer.confirm(question, err=True):
             raise LabError("Nothing was deleted.")
         studies.delete(found.token)

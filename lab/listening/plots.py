@@ -126,25 +126,44 @@ def running_evidence(study: StoredStudy, results: Results) -> go.Figure:
         stack.text(f"{len(shown)} of {len(results.comparisons)} comparisons are drawn.")
     stack.text("answers in the order they came · dotted: margin")
     stack.title("e-value", "from 20 on: different")
-    ticks = [0.01, 1, ENOUGH, 1000, 1_000_000]
-    row = stack.row(150, type="log", tickvals=ticks, ticktext=["0.01", "1", "20", "1,000", "10⁶"])
-    for _, points, colour in lines:
-        values = np.clip([point["e_value"] for point in points], _E_LEAST, _E_MOST)
+    ticks = {0.01: "0.01", 1: "1", ENOUGH: "20", 1000: "1,000", 1_000_000: "10⁶"}
+    drawn = [np.clip([point["e_value"] for point in points], _E_LEAST, _E_MOST) for _, points, _ in lines]
+    axis = _airy(np.log10([ENOUGH, *np.concatenate(drawn)]).tolist(), [math.log10(tick) for tick in ticks])
+    shown_ticks = [tick for tick in ticks if math.log10(tick) in axis["tickvals"]]
+    row = stack.row(150, type="log", range=axis["range"], tickvals=shown_ticks, ticktext=[ticks[tick] for tick in shown_ticks])
+    for (_, points, colour), values in zip(lines, drawn, strict=True):
         stack.add(row, _line([point["n"] for point in points], values, colour))
     longest = max(points[-1]["n"] for _, points, _ in lines)
     stack.add(row, _line([0, longest * 1.02], [ENOUGH, ENOUGH], TEXT, dash="dash"))
     share = kind not in SCALES
     stack.title("right answers" if kind == "abx" else "preference" if share else "points", "with the interval that holds at all times")
-    row = stack.row(150, **({"range": [0, 1], "tickformat": ".0%", "nticks": 5} if share else {"nticks": 6}))
+    edges = _margins(study)
+    reach = [*edges, *(point[name] for _, points, _ in lines for point in points for name in ("low", "high"))]
+    row = stack.row(150, **({"tickformat": ".0%", **_airy([0, 1], [0, 0.5, 1])} if share else _airy(reach, _round(min(reach), max(reach)))))
     for _, points, colour in lines:
         x = [point["n"] for point in points]
         stack.add(row, _line(x, [point["low"] for point in points], colour, width=0))
         stack.add(row, _line(x, [point["high"] for point in points], colour, width=0, fill=_faint(colour)))
         stack.add(row, _line(x, [point["estimate"] for point in points], colour))
-    for edge in _margins(study):
+    for edge in edges:
         stack.add(row, _line([0, longest * 1.02], [edge, edge], TEXT, dash="dot"))
     stack.axis(range=[0, longest * 1.02], nticks=6)
     return stack.finish()
+
+
+def _airy(values: Sequence[float], ticks: Sequence[float]) -> dict[str, Any]:
+    """An axis for `values` whose ticks keep away from its ends: there are words above it, and the other axis's ticks below."""
+    low, high = float(min(values)), float(max(values))
+    air = 0.08 * ((high - low) or 1)
+    return {"range": [low - air, high + air], "tickvals": [float(tick) for tick in ticks if low <= tick <= high]}
+
+
+def _round(low: float, high: float) -> list[float]:
+    """Two to five round numbers from `low` to `high`."""
+    raw = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _margins(study: StoredStudy) -> tuple[float, ...]:

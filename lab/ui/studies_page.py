@@ -22,7 +22,7 @@ from lab.store import NotFound
 from lab.ui.compare_page import ComparePage
 from lab.ui.context import Context, origin_of
 from lab.ui.rendering import Event, following, working
-from lab.ui.study_frames import TABLES, facts_of, gate_frames, label_of, many, result_frames
+from lab.ui.study_frames import TABLES, facts_of, gate_frames, label_of, left_out, many, result_frames
 from lab.ui.words import plain
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ OUTPUTS = (
 STOP = "Stop"
 _MOST = 2**63  # no number of the form means anything beyond
 GONE = "**There is no such study any more.** Choose one of the menu."
+NOWHERE = "**There is no study under this link.** It may have been deleted."
 EMPTY = "**No study yet.** Make one above: it takes as long as rendering its clips."
 
 
@@ -145,13 +146,14 @@ class StudiesPage:
     def open(self, request: gr.Request) -> list[Any]:
         """Show the study that the address names (`?study=token`), or the newest."""
         try:
-            found = self.context.studies.list()
+            found, broken = self.context.studies.survey()
             wanted = str(dict(request.query_params).get("study") or "")
             chosen = next((study for study in found if study.token == wanted), found[0] if found and not wanted else None)
             if chosen is None:
-                said = "**There is no study under this link.** It may have been deleted." if wanted else EMPTY
+                said = NOWHERE if wanted and wanted not in {study.token for study in broken} else "" if broken else EMPTY
+                said = "\n\n".join(filter(None, (said, left_out(broken))))
                 return in_order({"said": said, "studies": self.choices(), "body": gr.update(visible=False)})
-            return in_order({**self._shown(chosen, request), "studies": self.choices(chosen.token)})
+            return in_order({**self._shown(chosen, request), "said": left_out(broken), "studies": self.choices(chosen.token)})
         except LabError as error:
             return in_order({"said": f"**The studies cannot be shown.** {plain(str(error))}"})
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lab.listening.model import StoredStudy, clip_name
 from lab.listening.summary import PEOPLE, STRENGTHS, SYSTEMS, TEXTS, cell, compared, state_of
 from lab.plot_theme import one_line
+from lab.study_rows import BrokenStudy
 from lab.ui.words import plain
 
 #: Tables of the page: name -> heading, and a sentence about it.
@@ -64,6 +65,14 @@ def facts_of(study: StoredStudy, progress: dict[str, int], now: datetime) -> str
 def many(number: int, what: str) -> str:
     """A number of things in words."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def left_out(broken: Sequence[BrokenStudy]) -> str:
+    """What is said of studies that cannot be used, in Markdown."""
+    return "\n\n".join(
+        f"**{plain(one_line(study.title, 60))} cannot be shown.** {plain(study.reason)} `python -m lab study delete -- {study.token}` deletes it."
+        for study in broken
+    )
 
 
 def label_of(study: StoredStudy, now: datetime) -> str:

@@ -203,9 +203,10 @@ def test_two_paired_times_give_the_ratio_they_have(fake_job, tmp_path, monkeypat
 
 PROGRAM = """
 import sys
-from tests.fakes import FAKE_WORKER
+from tests.fakes import CPU, FAKE_WORKER
 import lab.bench.measure, lab.cli.bench
 lab.cli.bench.WORKER = FAKE_WORKER
+lab.cli.bench.probe = lab.bench.measure.probe = lambda _kind: CPU
 from lab.__main__ import main
 sys.argv = ["lab", *sys.argv[1:]]
 main()

@@ -11,7 +11,6 @@ from lab.demo_voice.hearing import hear, word_errors
 from lab.demo_voice.likeness import likeness
 from lab.demo_voice.sentences import readable
 from lab.demo_voice.synthesizers import SPEAKERS, say, speaker
-from lab.engine.device import probe
 from lab.engine.pool import EnginePool
 from lab.engine.weights import resolve
 from lab.voices import bundled_voices
@@ -22,11 +21,11 @@ WHO = [who.name for who in SPEAKERS]
 
 
 @pytest.fixture(scope="module")
-def said():
+def said(cpu, warm_workers):
     """Three sentences by both voices, at the steps that the lab's configurations take, and at few."""
     chosen = ["Stay here.", *(next(one.text for one in sentences() if one.kind == kind) for kind in ("question", "comma"))]
     voices = {voice.id: voice for voice in bundled_voices()}
-    with EnginePool(resolve("demo"), probe("cpu"), max_workers=1) as pool:
+    with EnginePool(resolve("demo"), cpu, max_workers=1, command=warm_workers) as pool:
         return {
             (who, nfe): {
                 text: pool.render(parse(f"upstream:nfe={nfe}"), make_request(pool, text, voices[f"demo-{who}"], 1)).samples()
@@ -37,17 +36,19 @@ def said():
         }
 
 
-def errors(clips):
-    return word_errors(list(clips), [hear(samples).text for samples in clips.values()]).rate
+@pytest.fixture(scope="module")
+def errors(said):
+    """The share of words that are not understood."""
+    return {key: word_errors(list(clips), [hear(samples).text for samples in clips.values()]).rate for key, clips in said.items()}
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_each_voice_is_understood(said, who):
-    assert errors(said[who, 7]) < 0.25
+def test_each_voice_is_understood(errors, who):
+    assert errors[who, 7] < 0.25
 
 
-def test_fewer_steps_are_heard(said):
-    few, many = (np.mean([errors(said[who, nfe]) for who in WHO]) for nfe in (3, 7))
+def test_fewer_steps_are_heard(errors):
+    few, many = (np.mean([errors[who, nfe] for who in WHO]) for nfe in (3, 7))
     assert few > many + 0.05
 
 

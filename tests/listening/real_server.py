@@ -1,6 +1,7 @@
 """The real server in this process, and listeners that speak its API as a browser does: POSTs to the page's one server function."""
 
 import base64
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 
 from lab.listening.model import StoredStudy
+from lab.listening.service import Listening
 from lab.ui.app import build_app, launch_settings
 from lab.ui.context import Context
 from tests.fakes import lab_context
@@ -34,19 +36,22 @@ class Served:
 
     def __init__(self, context: Context, address: str, clock: Clock) -> None:
         self.context, self.address, self.clock = context, address, clock
+        self.service = Listening(context.studies, context.clock)
 
     def study(self, kind: str, **settings: Any) -> StoredStudy:
         """A new study of small clips."""
         made, clips = manifest(kind, **settings)
         return self.context.studies.create(made, clips)
 
-    def listener(self, study: StoredStudy, name: int, choose: Callable[[dict[str, Any], dict[str, bytes]], Any]) -> "Listener":
-        """A listener who need not wait while clips sound."""
+    def listener(
+        self, study: StoredStudy, name: int, choose: Callable[[dict[str, Any], dict[str, bytes]], Any], *, http: bool = True
+    ) -> "Listener":
+        """A listener who need not wait while clips sound; without `http` one who asks what the server asks, in a twentieth of the time."""
 
         def forward(seconds: float) -> None:
             self.clock.seconds += seconds
 
-        return Listener(self.address, study, name, choose, forward)
+        return Listener(self.address, study, name, choose, forward, None if http else Direct(self.service, study.token))
 
     def link(self, study: StoredStudy) -> str:
         return f"{self.address}/listen?s={study.token}"
@@ -87,6 +92,17 @@ class Line:
         return answer.json()
 
 
+class Direct:
+    """The same without a network; questions and answers are JSON all the same."""
+
+    def __init__(self, service: Listening, study: str) -> None:
+        self.service, self.study, self.session = service, study, None
+
+    def ask(self, what: str, **more: Any) -> dict[str, Any]:
+        data = {"do": what, "study": self.study, "session": self.session, **more}
+        return json.loads(json.dumps(self.service.answer(json.loads(json.dumps(data)))))
+
+
 class Listener:
     """A listener that hears what its browser would hear, and answers by `choose(trial, sounds)`, sounds being {label: WAV bytes}."""
 
@@ -97,8 +113,9 @@ class Listener:
         name: int,
         choose: Callable[[dict[str, Any], dict[str, bytes]], Any],
         wait: Callable[[float], None] = time.sleep,
+        line: Direct | None = None,
     ) -> None:
-        self.line, self.choose, self.wait = Line(address, study.token), choose, wait
+        self.line, self.choose, self.wait = line or Line(address, study.token), choose, wait
         self.name = f"listener-number-{name:08d}"
         self.acknowledged: list[float] = []  # seconds that each rating took
 

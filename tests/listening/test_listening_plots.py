@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -70,6 +71,26 @@ def test_the_running_line_ends_at_the_e_value_and_stays_on_its_axis() -> None:
     assert figure.data[0].y[-1] == 1e9
     assert figure.data[0].x[-1] == 60
     assert figure.data[1].y[0] == 20
+
+
+@pytest.mark.parametrize("answer", [0.55, 0.8, 1.0])
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind != "staircase"])
+def test_no_tick_of_the_evidence_touches_the_words_above_or_the_ticks_below(kind: Any, answer: float) -> None:
+    of = study(kind, texts=12)
+    points = {"ref": 97, "other": 40, "seed": 95, "low": 5} if kind == "mushra" else {"ref": 4, "other": 4 * (1 - answer), "low": -3}
+    listener = told(answer) if kind == "abx" else taste(answer) if kind == "ab" else scores(points, 1.0)
+    figure = figures(of, judged(of, *[listener] * 5))["evidence"]
+    layout = figure.layout
+    inner = layout.height - layout.margin.t - layout.margin.b
+    for axis in (layout.yaxis, layout.yaxis2):
+        pixels = inner * (axis.domain[1] - axis.domain[0])
+        ticks = [math.log10(tick) if axis.type == "log" else tick for tick in axis.tickvals]
+        places = [pixels * (tick - axis.range[0]) / (axis.range[1] - axis.range[0]) for tick in ticks]
+        assert len(ticks) >= 1
+        assert all(8 <= place <= pixels - 8 for place in places)  # half of a line of 12 pixels, and air
+    lines = [trace for trace in figure.data if trace.yaxis == "y2"]
+    low, high = layout.yaxis2.range
+    assert all(low <= value <= high for line in lines for value in line.y)
 
 
 def test_boxes_show_all_ratings_with_their_medians_in_the_titles() -> None:

@@ -1,6 +1,7 @@
-"""Simulated listeners go through the real server by its real API, and what the study concludes of them is what theory says.
+"""Simulated listeners take whole tests, and what the study concludes of them is what theory says.
 
-They hear as a perfect ear would: a clip is known by its bytes. What they do with it is theirs.
+They hear as a perfect ear would: a clip is known by its bytes. What they do with it is theirs. Some of them go through the real server by its real
+API, as many as `found` is told; the others ask the same service without HTTP, which is what takes the time.
 """
 
 import hashlib
@@ -86,19 +87,20 @@ def preferring(ear, draw):
     return choose
 
 
-def found(served, kind, listeners, seed=1, **study):
-    """What a study concludes of simulated listeners: the document of its results."""
+def found(served, kind, listeners, seed=1, http=0, **study):
+    """What a study concludes of simulated listeners, the first `http` of them over the network: the document of its results."""
     made = served.study(kind, **study)
     for number, character in enumerate(listeners):
         ear = Ear(made)
-        state = served.listener(made, 1000 * seed + number, character(ear, random.Random(f"{seed}/{number}"))).listen()
+        choose = character(ear, random.Random(f"{seed}/{number}"))
+        state = served.listener(made, 1000 * seed + number, choose, http=number < http).listen()
         assert state["screen"] == "thanks"
     closed = served.context.studies.close(made.token)
     return results(closed, served.context.studies.sessions(made.token), now=datetime.now(UTC)).document()
 
 
 def test_a_perfect_listener_tells_the_two_apart(served):
-    said = found(served, "abx", [perfect], trials=16)
+    said = found(served, "abx", [perfect], trials=16, http=1)
     row = said["comparisons"][0]
     assert (row["verdict"], row["n"], row["estimate"]) == ("different", 16, 1.0)
     assert row["p_value"] == pytest.approx(0.5**16, abs=1e-6)
@@ -106,17 +108,17 @@ def test_a_perfect_listener_tells_the_two_apart(served):
 
 
 def test_listeners_who_hear_the_anchors_and_not_the_difference_make_it_equivalent(served):
-    said = found(served, "abx", [deaf_to_it] * 5, trials=24)
+    said = found(served, "abx", [deaf_to_it] * 4, trials=20)
     row = said["comparisons"][0]
-    assert (row["verdict"], row["n"]) == ("equivalent", 120)
+    assert (row["verdict"], row["n"]) == ("equivalent", 80)
     assert 0.4 < row["estimate"] < 0.6
     assert row["bound"] < 0.7
 
 
 def test_guessers_are_told_by_their_catches_and_never_make_a_difference(served):
-    said = found(served, "abx", [guesser] * 6, trials=16)
+    said = found(served, "abx", [guesser] * 4, trials=16)
     dropped = [row for row in said["per_listener"] if row["dropped"]]
-    assert 0 < len(dropped) < 6
+    assert 0 < len(dropped) < 4
     assert all("catches" in row["dropped"] for row in dropped)
     assert {row["listener"] for row in said["ledger"] if row["trial"] is None} == {row["listener"] for row in dropped}
     assert said["comparisons"][0]["verdict"] in ("equivalent", "undecided")
@@ -176,7 +178,7 @@ def test_one_who_flips_is_below_chance_fails_the_catches_and_is_left_out(served)
 
 
 def test_a_preference_is_found_and_the_yardstick_shows_none(served):
-    said = found(served, "ab", [preferring] * 3, trials=16)
+    said = found(served, "ab", [preferring] * 3, trials=16, http=1)
     row = said["comparisons"][0]
     assert row["verdict"] == "different"
     assert row["estimate"] == 0.0  # the share that prefers the other over the reference
@@ -192,7 +194,7 @@ def test_compared_scores_are_signed_towards_the_other_and_the_reference_against_
 
         return choose
 
-    said = found(served, "ccr", [scoring] * 3, trials=16)
+    said = found(served, "ccr", [scoring] * 3, trials=16, http=1)
     assert said["comparisons"][0]["estimate"] == -2.0
     assert said["comparisons"][0]["verdict"] == "different"
     assert said["yardstick"]["estimate"] == 0.0
@@ -203,7 +205,7 @@ def test_ratings_of_single_clips_give_medians_per_system(served):
     def opinion(ear, draw):
         return lambda trial, sounds: 5 if ear.quality(sounds["1"]) == 100 else 3 if ear.quality(sounds["1"]) == 70 else 1
 
-    said = found(served, "acr", [opinion] * 6, trials=8)
+    said = found(served, "acr", [opinion] * 6, trials=8, http=1)
     medians = {row["system"]: row["median"] for row in said["systems"]}
     assert medians[NAMES[0]] == 5
     assert medians[NAMES[1]] == 3
@@ -246,12 +248,12 @@ def test_staircases_come_to_rest_where_a_listener_stops_hearing(served):
 
         return made
 
-    said = found(served, "staircase", [up_to(7), up_to(7), up_to(7)], trials=40)
+    said = found(served, "staircase", [up_to(7), up_to(7)], trials=40)
     tracks = said["staircase"]["tracks"]
-    assert len(tracks) == 3
+    assert len(tracks) == 2
     assert all(6.9 <= track["threshold_nfe"] <= 10 for track in tracks), tracks
-    everything = found(served, "staircase", [up_to(32)] * 2, trials=40, seed=2)
-    assert all("even NFE 32" in track["words"] for track in everything["staircase"]["tracks"])
+    everything = found(served, "staircase", [up_to(32)], trials=40, seed=2)
+    assert ["even NFE 32" in track["words"] for track in everything["staircase"]["tracks"]] == [True]
 
 
 def test_the_page_and_the_command_line_give_the_same_figures(served, monkeypatch):

@@ -67,11 +67,11 @@ def server(tmp_path_factory):
 
 
 class Visitor:
-    """A page, with everything it asked for and complained of."""
+    """A page, with everything it asked for and complained of; in a `context` that others use too, or in a browser of its own."""
 
-    def __init__(self, browser, server: Server, **settings) -> None:
-        self.context = browser.new_context(viewport={"width": 1200, "height": 900}, **settings)
-        self.context.set_default_timeout(60_000)  # for machines that are busy
+    def __init__(self, browser, server: Server, context=None, **settings) -> None:
+        self.shared = context is not None
+        self.context = context or new_context(browser, **settings)
         self.page = self.context.new_page()
         self.server = server
         self.requests: list[str] = []
@@ -102,15 +102,29 @@ class Visitor:
         self.page.fill("#lab-text textarea", text)
 
     def close(self) -> None:
-        self.context.close()
+        (self.page if self.shared else self.context).close()
+
+
+def new_context(browser, **settings):
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, **settings)
+    context.set_default_timeout(60_000)  # for machines that are busy
+    return context
+
+
+@pytest.fixture(scope="module")
+def desktop(browser):
+    """One for all visitors who need not be alone, so that Gradio's scripts are fetched once."""
+    context = new_context(browser)
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def visitor(browser, server):
+def visitor(browser, desktop, server):
     visitors = []
 
-    def visit(**settings) -> Visitor:
-        visitors.append(Visitor(browser, server, **settings))
+    def visit(*, alone: bool = False) -> Visitor:
+        visitors.append(Visitor(browser, server, None if alone else desktop))
         return visitors[-1]
 
     yield visit
@@ -160,7 +174,7 @@ def test_a_text_is_rendered_heard_saved_and_found_again_after_a_restart(visitor,
 
     assert server.stop() == 0
     server.start()
-    again = visitor()
+    again = visitor(alone=True)
     again.open(link.removeprefix(server.address))
     again.status("Saved on")
     again.ready()
@@ -258,7 +272,7 @@ def test_a_text_file_renamed_to_wav_and_a_decompression_bomb_are_refused(visitor
 
 def test_an_own_voice_needs_consent_is_used_and_can_be_deleted(visitor, server):
     clip = ROOT / "lab/data/demo/voices/female.wav"
-    visit = visitor()
+    visit = visitor(alone=True)
     visit.open()
     assert "consent" in own_voice(visit, clip, consent=False)
     visit.page.check("#own-consent input[type=checkbox]")
@@ -335,7 +349,7 @@ def test_the_downloads_are_the_clips_and_their_facts(visitor, tmp_path):
 
     from lab.ui.results import samples_of
 
-    visit = visitor(accept_downloads=True)
+    visit = visitor()
     visit.open()
     visit.say("Good day.")
     visit.generate("Rendered 2 of 2")

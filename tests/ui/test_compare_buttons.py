@@ -38,7 +38,7 @@ def context(lab):
 @pytest.fixture
 def page(browser, lab):
     page = browser.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)  # for machines that are busy
     page.goto(lab[1])
     page.wait_for_selector("#lab-player .player")
     yield page

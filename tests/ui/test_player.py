@@ -119,15 +119,26 @@ class Visit:
 
     def play(self) -> None:
         self.find(".play").click()
-        self.page.wait_for_function("document.querySelector('#first .player').parentElement.syncPlayer.position() > 0.05")
+        self.sounds_until(0.05)
+
+    def sounds_until(self, seconds: float) -> None:
+        """Wait until it plays beyond that position."""
+        self.page.wait_for_function(f"document.querySelector('#first .player').parentElement.syncPlayer.position() > {seconds}")
+
+
+@pytest.fixture(scope="module")
+def desktop(browser: Any) -> Iterator[Any]:
+    """One for all pages, so that Gradio's scripts are fetched once; the player keeps nothing in it."""
+    context = browser.new_context(viewport={"width": 1100, "height": 900})
+    context.set_default_timeout(60_000)  # for machines that are busy
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def visit(app: App, browser: Any) -> Iterator[Visit]:
+def visit(app: App, desktop: Any) -> Iterator[Visit]:
     """A fresh page. Whatever a test does there, nothing may be said on the console, be executed, or be asked of another host."""
-    context = browser.new_context(viewport={"width": 1100, "height": 900})
-    context.set_default_timeout(60_000)  # for machines that are busy
-    page = context.new_page()
+    page = desktop.new_page()
     troubles: list[str] = []
     page.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -140,8 +151,9 @@ def visit(app: App, browser: Any) -> Iterator[Visit]:
     app.asked.clear()
     app.events.clear()
     yield made
-    context.close()
-    assert troubles == []
+    said = list(troubles)  # closing a page makes Gradio complain that its connection is gone
+    page.close()
+    assert said == []
 
 
 def test_a_press_plays_and_another_pauses(visit: Visit) -> None:
@@ -170,24 +182,27 @@ def test_a_switch_while_it_plays_keeps_the_position_on_the_clock(visit: Visit) -
     lags = visit.script(measure)
     assert max(lags) - min(lags) < 0.5 / RATE
     assert visit.find('.track[aria-pressed="true"]').inner_text().split() == ["x", "X"]
-    started, position = visit.script("[performance.now() / 1000, player.position()]")
+    clocks = "[player.engine.context.currentTime, player.position()]"  # on a busy machine the audio's clock may fall behind a wall clock
+    started, position = visit.script(clocks)
     visit.page.wait_for_timeout(400)
-    later, moved = visit.script("[performance.now() / 1000, player.position()]")
+    later, moved = visit.script(clocks)
+    assert later > started
     assert moved - position == pytest.approx(later - started, abs=0.06)
 
 
 def test_python_hears_what_was_chosen_and_how_long_each_track_has_sounded(visit: Visit, app: App) -> None:
     visit.play()
-    visit.page.wait_for_timeout(300)
+    visit.sounds_until(0.35)
     visit.find(".track").nth(1).click()
-    visit.page.wait_for_timeout(300)
+    visit.sounds_until(0.7)
     visit.find(".play").click()
     app.wait_for(lambda events: len(events) >= 3)
     assert ("chosen", {"token": "b"}) in app.events
     heard = {data["token"]: data["seconds"] for name, data in app.events if name == "heard"}
     assert heard.keys() == {"a", "b"}
     assert heard["a"] > 0.25
-    assert 0.2 < heard["b"] < 2
+    assert heard["b"] > 0.05
+    assert heard["a"] + heard["b"] == pytest.approx(visit.script("player.position()"), abs=0.15)
 
 
 def test_the_end_returns_to_the_start_and_pauses(visit: Visit) -> None:

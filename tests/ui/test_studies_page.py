@@ -507,6 +507,26 @@ def test_deleting_asks_twice(context):
     assert sum(fn.name == "delete" for fn in app.fns.values()) == 1
 
 
+def test_a_study_that_was_altered_by_hand_is_named_and_the_others_are_shown(page):
+    whole, broken = stored(page), stored(page, "ab")
+    with page.context.store.database.write() as connection:
+        connection.execute(sa.text("update studies set manifest = '{}' where token = :token"), {"token": broken.token})
+    try:
+        for query in ("", f"study={whole.token}"):
+            shown = named(page.open(request(query)))
+            assert f"manifest of study {broken.token} was altered" in shown["said"]
+            assert "A study of engines cannot be shown" in shown["said"]
+            assert shown["body"]["visible"] is True
+            assert [value for _, value in shown["studies"]["choices"]] == [shown["studies"]["value"]] == [whole.token]
+        shown = named(page.open(request(f"study={broken.token}")))
+        assert shown["said"].startswith("**A study of engines cannot be shown.**")
+        assert shown["body"]["visible"] is False
+        assert "was altered" in named(page.show(broken.token, request()))["said"]
+    finally:
+        page.context.studies.delete(broken.token)
+    assert named(page.open(request()))["said"] == ""
+
+
 def test_a_deleted_study_is_gone_with_its_answers_and_audio(page):
     study, other = stored(page), stored(page, "ab", texts=1)
     listen(page, study, comment=COMMENT)
