@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import typer
 
 from lab import __version__
-from lab.cli import bench, checks, demo_voice, inspect, render, runs, stored, study
+from lab.cli import bench, checks, demo_voice, inspect, render, runs, stored, study, turbo
 
 app = typer.Typer(
     name="lab",
@@ -27,6 +27,7 @@ app.add_typer(runs.runs_app, name="runs")
 app.command("report")(checks.report_command)
 app.command("validate")(checks.validate_command)
 app.command("profile")(checks.profile_command)
+app.command("turbo")(turbo.turbo_command)
 app.command("engines")(inspect.engines_command)
 app.add_typer(inspect.patches_app, name="patches")
 app.add_typer(stored.stored_app, name="stored")

@@ -125,9 +125,10 @@ def _start_together(pool: EnginePool, configs: Sequence[EngineConfig], cancel: C
 
 
 def _warm_up(pool: EnginePool, config: EngineConfig, request: RenderRequest, cancel: Cancel, progress: Progress) -> None:
-    if pool.is_warm(config) and config.compile == "none":  # compiled code may have to be made anew for each length
+    graphed = config.sampler == "turbo" and pool.device.kind == "cuda"  # a graph is of one length and one number of steps
+    if pool.is_warm(config) and config.compile == "none" and not graphed:  # compiled code may have to be made anew for each length
         return
-    few = dataclasses.replace(config, nfe=min(_WARM_UP_STEPS, config.nfe))
+    few = config if graphed else dataclasses.replace(config, nfe=min(_WARM_UP_STEPS, config.nfe))
     pool.render(few, request, cancel=cancel, progress=_naming(config, progress, "warming up, "))
 
 

@@ -24,8 +24,22 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model_dtype": ("auto", "fp32", "fp16", "bf16"),
     "vocoder_dtype": ("upstream", "fp32", "fp16", "bf16"),
     "compile": ("none", "wrapper", "blocks"),
-    "sampler": ("upstream",),
+    "sampler": ("upstream", "turbo"),
 }
+#: What turbo is made of. Each idea can be left out (`turbo:without=graphs`), so that a table can say what it gives.
+TURBO_IDEAS = (
+    "graphs",  # the whole loop and the vocoder are replayed as CUDA graphs
+    "kernels",  # element-wise arithmetic and the position convolution in one pass each
+    "tables",  # AdaLN's modulations of all steps and layers are computed once
+    "hoists",  # text, condition and their part of the input projection are computed once an utterance
+    "rotary-table",  # cosines and sines are computed once an utterance
+    "fused-qkv",  # one product for queries, keys and values
+    "fused-gelu",  # GELU in the epilogue of its product
+    "one-convolution",  # both branches of the guidance in one position convolution
+    "attention",  # a kernel that takes lengths, instead of a mask
+    "voice-cache",  # a voice's level and mel are kept by the content of its file
+    "batching",  # chunks of a long text are rendered together
+)
 NFE_LADDER = (4, 5, 6, 7, 8, 10, 12, 16, 32)
 
 
@@ -43,7 +57,8 @@ class EngineConfig:
     model_dtype: str = "auto"  # auto is upstream's own choice: FP16 on CUDA from compute capability 7, otherwise FP32
     vocoder_dtype: str = "upstream"  # otherwise the backbone's dtype, outside any autocast; the Fourier head stays FP32
     compile: str = "none"  # wrapper is torch.compile(model), which compiles nothing here; blocks compiles what runs
-    sampler: str = "upstream"
+    sampler: str = "upstream"  # turbo is `lab.engine.turbo`: the same function, faster
+    without: tuple[str, ...] = ()  # ideas of turbo that are left out, to measure what they give
     cfg_strength: float = 2.0
     sway: float = -1.0
     tf32: bool = True  # torch's default lets cuDNN round FP32 convolutions to TF32; the golden reference does not
@@ -52,10 +67,12 @@ class EngineConfig:
     def __post_init__(self) -> None:
         # one spelling and one order, so that equal configurations have equal digests (names start with their place in the series)
         object.__setattr__(self, "patches", tuple(sorted({_BY_NUMBER.get(name, name) for name in self.patches})))
+        object.__setattr__(self, "without", tuple(sorted(set(self.without))))
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f"{name}={value!r} is not one of {', '.join(choices)}.")
+        self._check_turbo()
         if not 1 <= self.nfe <= 128:
             raise ConfigError(f"nfe={self.nfe} is outside 1 to 128 steps.")
         if not 0 <= self.cfg_strength <= 10:
@@ -63,13 +80,22 @@ class EngineConfig:
         if not -1 <= self.sway <= 1:
             raise ConfigError(f"sway={self.sway} is outside -1 to 1.")
 
+    def _check_turbo(self) -> None:
+        unknown = [idea for idea in self.without if idea not in TURBO_IDEAS]
+        if unknown:
+            raise ConfigError(f"without={unknown[0][:60]!r} is not one of {', '.join(TURBO_IDEAS)}.")
+        if self.without and self.sampler != "turbo":
+            raise ConfigError("without=… leaves ideas of turbo out; it needs sampler=turbo.")
+        if self.sampler == "turbo" and (self.patches or self.compile != "none"):
+            raise ConfigError("sampler=turbo computes by itself what patches and compile change in upstream; use it without them.")
+
     @property
     def settings(self) -> dict[str, Any]:
         """The fields that decide the result, by name: all but the name and the summary."""
         fields = dataclasses.asdict(self)
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in fields.items() if name not in ("name", "summary")
-        }
+        # a field that came later counts only where it is used: the digests of older runs hold
+        left_out = ("name", "summary") if self.without else ("name", "summary", "without")
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items() if name not in left_out}
 
     @property
     def digest(self) -> str:
@@ -78,8 +104,8 @@ class EngineConfig:
 
     def check_field(self, name: str) -> None:
         """Raise `ConfigError` unless `name` is a field that can be overridden."""
-        if name not in self.settings:
-            raise ConfigError(f"There is no field {name[:60]!r}. The fields are {', '.join(self.settings)}.")
+        if name not in FIELDS:
+            raise ConfigError(f"There is no field {name[:60]!r}. The fields are {', '.join(FIELDS)}.")
 
     def override(self, **changes: Any) -> EngineConfig:
         """The same configuration with some fields changed, its name saying which."""
@@ -90,6 +116,10 @@ class EngineConfig:
             return self
         suffix = ":".join(f"{name}={_written(value)}" for name, value in changes.items())
         return dataclasses.replace(self, name=f"{self.name}:{suffix}", **changes)
+
+
+#: What can be overridden.
+FIELDS = tuple(field.name for field in dataclasses.fields(EngineConfig) if field.name not in ("name", "summary"))
 
 
 def _written(value: Any) -> str:
@@ -141,6 +171,9 @@ def _registry() -> dict[str, EngineConfig]:
             summary="torch.compile(model) as iShowTTS had it: compiles nothing",
         ),
         EngineConfig("compile", nfe=7, compile="blocks", summary="transformer and vocoder backbone truly compiled"),
+        EngineConfig("turbo", sampler="turbo", summary="the fast sampler: upstream's result from graphs, tables and fused kernels"),
+        EngineConfig("turbo-nfe16", nfe=16, sampler="turbo", summary="the fast sampler with 16 solver steps"),
+        EngineConfig("turbo-nfe7", nfe=7, sampler="turbo", summary="the fast sampler with 7 solver steps"),
         EngineConfig(
             "golden",
             nfe=32,

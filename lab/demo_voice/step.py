@@ -179,7 +179,7 @@ class Step:
                 loss = loss + self._heard.weight * heard
             elif self._heard:
                 self._heard.listener.forget()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def share(self) -> None:
         """Average the gradients over the processes."""

@@ -99,7 +99,7 @@ def probe(kind: str = "auto") -> Device:
 def fitness(config: EngineConfig, device: Device) -> Fitness:
     """Say whether `device` can run `config`, and which parts of it do nothing there."""
     on_cpu = device.kind == "cpu"
-    if config.model_dtype == "bf16" and config.sway == -1 and config.nfe in (16, 32):
+    if config.sampler == "upstream" and config.model_dtype == "bf16" and config.sway == -1 and config.nfe in (16, 32):
         return Fitness(
             f"with the model in BF16 the first steps of the NFE {config.nfe} time grid with sway -1 fall together, and the solver refuses it;"
             " use another nfe, or sway=-0.5"
@@ -109,6 +109,8 @@ def fitness(config: EngineConfig, device: Device) -> Fitness:
     if config.compile == "blocks" and not device.compiler:
         return Fitness("torch.compile needs a C++ compiler, and there is none on the PATH: install g++")
     inert = []
+    if on_cpu and config.sampler == "turbo":
+        inert.append("CUDA graphs and kernels (CUDA only)")
     if on_cpu and config.patches:
         inert.append("the FP16 autocast (CUDA only)")
     if on_cpu and config.patches and NO_EMPTY_CACHE not in config.patches:

@@ -51,14 +51,16 @@ class Clock:
         self._cuda = cuda
         self.running = False
 
-    def _mark(self) -> Any:
+    def mark(self) -> Any:
+        """The present moment: host time, or an event on the current stream."""
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
-    def _between(self, first: Any, last: Any) -> float:
+    def between(self, first: Any, last: Any) -> float:
+        """Milliseconds from one mark to another; on CUDA after a synchronisation."""
         return float(first.elapsed_time(last)) if self._cuda else (last - first) * 1000
 
     def start(self, stage: str) -> None:
@@ -74,7 +76,7 @@ class Clock:
     def enter(self, stage: str) -> None:
         """From here on time belongs to `stage`."""
         if self.running:
-            self._marks.append((stage, self._mark()))
+            self._marks.append((stage, self.mark()))
 
     @contextlib.contextmanager
     def inside(self, stage: str) -> Iterator[None]:
@@ -88,9 +90,9 @@ class Clock:
         """Time one solver step."""
         if not self.running:
             return done()
-        first = self._mark()
+        first = self.mark()
         result = done()
-        self._steps.append((first, self._mark()))
+        self._steps.append((first, self.mark()))
         return result
 
     def stop(self) -> tuple[float, dict[str, float], tuple[float, ...]]:
@@ -104,8 +106,8 @@ class Clock:
         self.running = False
         stages: dict[str, float] = {}
         for (stage, first), (_, last) in zip(self._marks, self._marks[1:], strict=False):
-            stages[stage] = stages.get(stage, 0.0) + self._between(first, last)
-        return total, stages, tuple(self._between(first, last) for first, last in self._steps)
+            stages[stage] = stages.get(stage, 0.0) + self.between(first, last)
+        return total, stages, tuple(self.between(first, last) for first, last in self._steps)
 
 
 class _InOrder:
@@ -153,7 +155,7 @@ class Instruments:
         self.dtypes: dict[str, str] = {}
         self.empty_cache_calls = 0
         self.empty_cache_seconds = 0.0
-        self._progress = progress
+        self.progress = progress
         self._noise: list[NDArray[np.float32]] = []
         self._noise_on_device: list[torch.Tensor] = []
         self.frames: list[int] = []
@@ -213,8 +215,12 @@ class Instruments:
                 f"A sentence of this text is too long for one piece: {rows} frames with the reference, and upstream's positions end at {NOISE_ROWS}."
                 " Put commas or full stops in, at which it can be cut."
             )
+        return self.noise(self._chunk, rows)[:, :channels].to(dtype)
+
+    def noise(self, chunk: int, rows: int) -> torch.Tensor:
+        """The first `rows` rows of a chunk's noise on the device, FP32; chunks are asked for in order."""
         self.frames.append(rows)
-        return self._noise_on_device[self._chunk][:rows, :channels].to(dtype)
+        return self._noise_on_device[chunk][:rows]
 
     def _solver(self, odeint: Callable[..., Any]) -> Callable[..., Any]:
         def solve(function: Callable[[Any, Any], Any], start: torch.Tensor, times: torch.Tensor, **kwargs: Any) -> Any:
@@ -227,7 +233,7 @@ class Instruments:
                 with self.step_range() if self.step_range else contextlib.nullcontext():
                     flow: torch.Tensor = self.clock.step(lambda: function(time_, x))
                 done += 1
-                self._progress("sampling", self._chunk * (len(times) - 1) + done, len(self._noise) * (len(times) - 1))
+                self.progress("sampling", self._chunk * (len(times) - 1) + done, len(self._noise) * (len(times) - 1))
                 self.dtypes["sampler state"], self.dtypes["flow"] = _name(x), _name(flow)
                 return flow
 

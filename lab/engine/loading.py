@@ -130,6 +130,23 @@ def _state(file: Path) -> dict[str, torch.Tensor]:
     return dict(torch.load(file, map_location="cpu", weights_only=True))
 
 
+def rotary_frequencies(weights: Weights) -> torch.Tensor | None:
+    """The rotary frequencies that the checkpoint holds, (head size / 2,) as they were stored; None where it holds none.
+
+    Upstream's loading casts them with the model, which moves positions; whoever computes them in FP32 wants them as they were.
+    """
+    if weights.kind == "random":
+        return None
+    file = _checkpoint(weights, lambda *_: None)
+    if file.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as stored:
+        name = next((name for name in stored.keys() if name.endswith("rotary_embed.inv_freq")), None)  # noqa: SIM118 - not a dictionary
+        return None if name is None else stored.get_tensor(name)
+
+
 def _checkpoint(weights: Weights, report: Report) -> Path:
     config, folder = config_for(weights)
     if weights.kind == "hub":

@@ -26,9 +26,10 @@ from lab.engine.weights import Weights
 
 if TYPE_CHECKING:
     from lab.engine.profiling import Profile  # needs torch, which only workers import
+    from lab.engine.turbo_report import TurboReport
 
 #: Fields of a configuration that a process is started for; the others go with the request.
-PROCESS_FIELDS = ("patches", "model_dtype", "vocoder_dtype", "compile", "sampler", "tf32")
+PROCESS_FIELDS = ("patches", "model_dtype", "vocoder_dtype", "compile", "sampler", "without", "tf32")
 DEFAULT_WORKERS = 4
 START_SECONDS = 900.0  # importing takes 10 s; a first download of 1.3 GB takes what it takes
 RENDER_SECONDS = 600.0
@@ -115,6 +116,13 @@ class EnginePool:
         """Render `request` under torch's profiler and write the trace. Errors as in `render`."""
         profile: Profile = self._ask(config, 0, cancel, progress, "profile", config, request, str(trace))
         return profile
+
+    def report_turbo(
+        self, config: EngineConfig, request: RenderRequest, *, cancel: Cancel | None = None, progress: Progress = ignore_progress
+    ) -> TurboReport:
+        """Measure turbo with the voice and text of `request`. Errors as in `render`; `RenderRefused` too where `config` does not use it."""
+        report: TurboReport = self._ask(config, 0, cancel, progress, "turbo", config, request)
+        return report
 
     def _ask(self, config: EngineConfig, instance: int, cancel: Cancel | None, progress: Progress, *message: Any) -> Any:
         """Send `message` to the worker for `config` and wait for the answer, alone on the device."""

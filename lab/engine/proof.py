@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from lab.config import BASELINE, FP16_VOCODER, NO_EMPTY_CACHE, RMS_CACHE, EngineConfig
 from lab.engine.clip import Check
+from lab.engine.turbo_seen import TurboSeen
 
 _LONG = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -27,6 +28,7 @@ class Seen:
     empty_cache_calls: int
     device: str
     dtypes: dict[str, str] = field(default_factory=dict)
+    turbo: TurboSeen | None = None  # how turbo worked, where it is the sampler
 
 
 def _check(name: str, held: bool, detail: str) -> Check:
@@ -51,7 +53,28 @@ def prove(config: EngineConfig, seen: Seen) -> tuple[Check, ...]:
         if config.compile == "wrapper" and not any(seen.graphs_of.values()):
             detail += ": .sample and .decode are not forward, so the wrapper hands them to the original objects"
         checks.append(_check("compiled", all(seen.graphs_of.values()), detail))
+    if config.sampler == "turbo":
+        checks += _turbo(config, seen)
     return tuple(checks)
+
+
+def _turbo(config: EngineConfig, seen: Seen) -> list[Check]:
+    """That turbo rendered, and from graphs and kernels; on a CPU, where there are none, that is said and not failed."""
+    how = seen.turbo
+    if how is None:
+        return [_check("turbo", False, "upstream's sampler was used")]
+    batches = ", ".join(f"{sequences} × {rows:,} frames" for sequences, rows in how.batches)
+    checks = [_check("turbo", True, f"batches of {batches}")]
+    for idea, reason, detail in (
+        ("graphs", how.no_graphs, f"replayed; {how.graphs} kept, {how.graph_mb:,.0f} MiB"),
+        ("kernels", how.no_kernels, "fused kernels"),
+    ):
+        excused = seen.device != "cuda" or idea in config.without or (idea == "kernels" and seen.parameters == "float32")
+        if excused:
+            checks.append(Check(f"turbo {idea}", "not applicable", reason))
+        else:
+            checks.append(_check(f"turbo {idea}", not reason and (idea != "graphs" or how.replayed), reason or detail))
+    return checks
 
 
 def _patches(config: EngineConfig, seen: Seen) -> list[Check]:

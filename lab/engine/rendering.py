@@ -23,6 +23,8 @@ from lab.engine.clip import NOT_FINITE, Chunk, Engagement, RenderRequest, Render
 from lab.engine.instruments import Instruments, TimeGridError, compile_ms, dtype_name, graphs_built
 from lab.engine.patching import MANIFEST
 from lab.engine.proof import Seen, prove
+from lab.engine.turbo_run import TurboRun
+from lab.engine.turbo_seen import TurboSeen
 from lab.engine.weights import resolve
 from lab.errors import LabError
 
@@ -60,6 +62,10 @@ class Engine:
             model.transformer.compile(dynamic=True)
             vocoder.backbone.compile(dynamic=True)
         self.model, self.vocoder = model, vocoder
+        self.turbo: TurboRun | None = None
+        if config.sampler == "turbo":
+            progress("preparing turbo", 0, 0)
+            self.turbo = TurboRun(self.weights, config, utils_infer, model, vocoder, self.instruments)
         self._rendered = 0
 
     @property
@@ -106,16 +112,21 @@ class Engine:
         chunks = self._split(request.text, reference, transcript, request.speed)
         if not chunks:
             raise RenderError("There is nothing to say in this text.")
-        self._set_references(request, reference)
+        if self.turbo:
+            self.turbo.set_voice(request)
+        else:
+            self._set_references(request, reference)
         self.instruments.prepare(request.text, len(chunks), request.seed)
         _reset_peak_memory(self.device)
         try:
             graphs, compiling = graphs_built(), compile_ms()
-            audio, mel, times = self._timed(config, request)
-            return self._result(config, chunks, audio, mel, times, (graphs_built() - graphs, compile_ms() - compiling))
+            audio, mel, times, turbo = self.turbo.timed(config, request) if self.turbo else (*self._timed(config, request), None)
+            return self._result(config, chunks, audio, mel, times, (graphs_built() - graphs, compile_ms() - compiling), turbo)
         except TimeGridError as error:
             raise RenderError(f"{config.name} cannot run: {error}. Use another nfe, or sway=0.") from None
         finally:
+            if self.turbo:
+                self.turbo.forget()
             self._forget_references()  # a person's voice stays in the process no longer than it is needed
 
     def _timed(self, config: EngineConfig, request: RenderRequest) -> tuple[Any, Any, Any]:
@@ -143,7 +154,14 @@ class Engine:
         return audio, mel, clock.stop()
 
     def _result(
-        self, config: EngineConfig, chunks: list[str], audio: Any, mel: Any, times: Any, compiled: tuple[int, float]
+        self,
+        config: EngineConfig,
+        chunks: list[str],
+        audio: Any,
+        mel: Any,
+        times: Any,
+        compiled: tuple[int, float],
+        turbo: TurboSeen | None,
     ) -> RenderResult:
         """`times` is what the clock says, `compiled` the graphs built meanwhile and the milliseconds that took."""
         total, stages, steps = times
@@ -157,12 +175,13 @@ class Engine:
             prepared=tuple(type(entry).__name__ for entry in getattr(self._upstream, "_prepared_ref_cache", {}).values()),
             parameters=dtype_name(next(self._modules[0].parameters()).dtype),
             vocoder_parameters=dtype_name(next(self._modules[1].backbone.parameters()).dtype),
-            steps_per_chunk=len(steps) / len(chunks),
+            steps_per_chunk=len(steps) / len(turbo.batches if turbo else chunks),
             default_parameters=dtype_name(loading.upstream_dtype(self.device)),
             graphs_of=dict(seen.graphs_of),
             empty_cache_calls=seen.empty_cache_calls,
             dtypes=dict(seen.dtypes),
             device=self.device,
+            turbo=turbo,
         )
         self._rendered += 1
         engagement = Engagement(
@@ -171,6 +190,9 @@ class Engine:
         invalid = [*_invalid(audio, mel.shape[-1], len(chunks)), *(f"not engaged: {failure}" for failure in engagement.failures)]
         if graphs:
             invalid.append(f"{graphs} graphs were compiled while it was timed")
+        if turbo and turbo.captures:
+            invalid.append(f"{turbo.captures} CUDA graphs were captured while it was timed")
+            compiling += turbo.capture_ms
         audible = self.weights.audible
         return RenderResult(
             samples=len(audio),

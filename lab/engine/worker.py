@@ -87,8 +87,18 @@ def _profile(engine: Any, *arguments: Any) -> Any:
     return profile_utterance(engine, *arguments)
 
 
+def _turbo(engine: Any, *arguments: Any) -> Any:
+    from lab.engine.turbo_report import report_turbo
+
+    return report_turbo(engine, *arguments)
+
+
 #: What a pool may ask for.
-_WORK: dict[str, Callable[..., Any]] = {"render": lambda engine, *arguments: engine.render(*arguments), "profile": _profile}
+_WORK: dict[str, Callable[..., Any]] = {
+    "render": lambda engine, *arguments: engine.render(*arguments),
+    "profile": _profile,
+    "turbo": _turbo,
+}
 
 
 def main(fd: int) -> None:

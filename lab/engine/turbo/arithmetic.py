@@ -1,0 +1,93 @@
+"""The arithmetic of one solver step on rows of frames: functions of tensors alone, so that torch.compile can fuse them and a graph can hold them.
+
+Sequences lie in (batch, rows, dim); `valid`, (batch, rows, 1), says which rows belong to one, None that all do. Rows that do not are set to zero
+wherever a neighbour could see them, by selection and not by multiplication, so that nothing that stood in them can reach a result.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.engine.turbo.reading import Position, Shape
+
+
+def rotary_table(inverse_frequencies: Tensor, rows: int) -> Tensor:
+    """Cosines and sines of all positions, (2, rows, head size / 2), FP32."""
+    angles = torch.outer(torch.arange(rows, device=inverse_frequencies.device, dtype=torch.float32), inverse_frequencies)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def _rotated(x: Tensor, table: Tensor, rotary_heads: int) -> Tensor:
+    """`x`, (batch, rows, heads, head size), with neighbouring pairs of its first heads turned by their position's angles."""
+    turned, rest = x[:, :, :rotary_heads], x[:, :, rotary_heads:]
+    cos, sin = table[:, :, None]
+    first, second = turned.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2).to(x.dtype)
+    return torch.cat((turned, rest), dim=2) if rest.shape[2] else turned
+
+
+def heads(qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Queries and keys, normalised and rotated, (batch, rows, heads, head size), from (batch, rows, 3, heads, head size)."""
+    query, key = qkv[:, :, 0], qkv[:, :, 1]
+    if q_norm is not None:
+        query = F.rms_norm(query, (shape.head_dim,), q_norm, 1e-6)
+    if k_norm is not None:
+        key = F.rms_norm(key, (shape.head_dim,), k_norm, 1e-6)
+    return _rotated(query, table, shape.rotary_heads), _rotated(key, table, shape.rotary_heads)
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`x` normalised over its last dimension, times `scale`, plus `shift`, both (dim,): one time for all rows makes AdaLN an affine layer norm."""
+    return F.layer_norm(x.float(), (x.shape[-1],), scale, shift, 1e-6).to(x.dtype)
+
+
+def residual(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What a branch adds to `x`, and the next branch's input: both as wide as `x`."""
+    x = (x.float() + gate * change.float()).to(x.dtype)
+    if valid is not None:
+        x = torch.where(valid, x, 0.0)
+    return x, modulated(x, shift, scale)
+
+
+def entered(noise: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
+    """The input embedding before its convolution: the noise's part, (batch, rows, dim), joined to what stays the same, (1 or 2 · batch, rows, dim)."""
+    branches = rest.shape[0] // noise.shape[0]
+    joined = (rest.unflatten(0, (branches, -1)) + noise).flatten(0, 1)
+    return joined if valid is None else torch.where(valid, joined, 0.0)
+
+
+def positioned(hidden: Tensor, position: Position, valid: Tensor | None, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The input embedding with its position, and the first block's input."""
+    x = hidden.transpose(1, 2)
+    across = None if valid is None else valid.transpose(1, 2)
+    for layer in position.modules:
+        x = layer(x)
+        x = F.mish(x if across is None else torch.where(across, x, 0.0))
+    x = hidden + x.transpose(1, 2)
+    return x, modulated(x, shift, scale)
+
+
+def euler(x: Tensor, flow: Tensor, width: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor]:
+    """One step: `x`, (batch, rows, mel) FP32, and the same as the next product wants it (`product_input`).
+
+    `flow`, (1 or 2 · batch, rows, at least mel): with the text and, in its second half, without it; `guidance` pushes them apart.
+    """
+    velocity = flow[..., : x.shape[-1]].float()
+    if velocity.shape[0] != x.shape[0]:
+        told, untold = velocity.chunk(2)
+        velocity = told + (told - untold) * guidance
+    x = x + width * velocity
+    return x, product_input(x, flow.dtype, flow.shape[-1])
+
+
+def product_input(x: Tensor, dtype: torch.dtype, wide: int) -> Tensor:
+    """`x` in `dtype`, its last dimension filled up to `wide` with zeros."""
+    return F.pad(x.to(dtype), (0, wide - x.shape[-1])) if wide != x.shape[-1] else x.to(dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention of (batch, rows, heads, head size) over the first `lengths` keys of each sequence, which `mask`, (batch, 1, 1, rows), says too."""
+    found = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask)
+    return found.transpose(1, 2)

@@ -1,0 +1,315 @@
+"""Turbo: upstream's loaded model and vocoder, computed faster and to the same result."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lab.engine.instruments import Clock
+from lab.engine.turbo import arithmetic
+from lab.engine.turbo.buckets import MAX_ROWS, rows_for
+from lab.engine.turbo.graphs import DEFAULT_GRAPHS, Captured, Counters, Graphs, StepEvents
+from lab.engine.turbo.loop import Functions, Inputs, Sampler
+from lab.engine.turbo.reading import read_flow
+from lab.engine.turbo.schedule import Schedule, make_schedule
+from lab.engine.turbo.switches import Switches
+from lab.engine.turbo.text import spread
+from lab.engine.turbo.vocoder import decode, read_vocoder
+from lab.errors import LabError
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the flow is solved: what upstream's `sample` calls steps, cfg_strength, sway_sampling_coef and use_epss."""
+
+    steps: int = 32
+    guidance: float = 2.0
+    sway: float | None = -1.0
+    epss: bool = True
+
+    @property
+    def guided(self) -> bool:
+        """Whether the model is asked without the text, too; upstream's own threshold."""
+        return self.guidance >= 1e-5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One sequence: a reference, and what is generated behind it."""
+
+    reference: Tensor  # (its frames, mel) FP32, on the device
+    ids: Sequence[int]  # token numbers of the whole text
+    frames: int  # of reference and generated together
+    noise: Tensor  # (frames, mel), on the device
+    given: Tensor | None = None  # (frames,) bool on the CPU: the frames that stay as they are; None: those of the reference
+
+
+@dataclass
+class Trace:
+    """How batches were computed: an empty one is handed in, and filled."""
+
+    steps_ms: list[Callable[[], list[float]]] = field(default_factory=list)  # to be called after a synchronisation
+    batches: list[tuple[int, int]] = field(default_factory=list)  # sequences, rows
+    replayed: bool = True  # every batch and every vocoder pass came from a graph
+
+
+class TooLongError(LabError):
+    """A sequence has more frames than upstream has positions for."""
+
+
+def _functions(device: torch.device, dtype: torch.dtype, head_dim: int, switches: Switches) -> tuple[Functions, str]:
+    """The arithmetic for `device`, and why it is not the kernels, if it is not."""
+    plain = Functions.of(arithmetic)
+    if device.type != "cuda":
+        return plain, "no CUDA device"
+    if dtype == torch.float32:
+        return plain, "FP32 is computed by torch's own functions, which round as upstream's do"
+    try:
+        from lab.engine.turbo import kernels
+    except ImportError as error:
+        return plain, f"Triton is missing ({error})"
+    functions = Functions.of(kernels)
+    if head_dim & (head_dim - 1):
+        return plain, f"kernels take head sizes that are powers of two, not {head_dim}"
+    if "kernels" not in switches:
+        return plain, "left out"
+    if "attention" not in switches:
+        return Functions(**{**vars(functions), "attend": kernels.attend_masked}), ""
+    return functions, ""
+
+
+class Turbo:
+    """A sampler and a vocoder for one loaded model.
+
+    Every public method may be called from any thread: one thread of its own does the work, so that graphs and their memory have one owner.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        vocoder: Any = None,
+        *,
+        without: Iterable[str] = (),
+        frequencies: Tensor | None = None,
+        graphs: int = DEFAULT_GRAPHS,
+    ) -> None:
+        """Read `model`, upstream's CFM, and `vocoder`, its Vocos; both in evaluation mode on their device, in the dtypes to compute in.
+
+        Args:
+            model: the CFM.
+            vocoder: the Vocos; None: only mels are made.
+            without: ideas of `lab.config.TURBO_IDEAS` to leave out, for measurements.
+            frequencies: the rotary frequencies of the checkpoint, for a model in half precision (see `read_flow`).
+            graphs: how many CUDA graphs are kept.
+
+        Raises:
+            UnsupportedModelError: turbo would not compute the same function.
+        """
+        self.switches = Switches.leaving_out(without)
+        self.flow = read_flow(model, frequencies)
+        self.device = self.flow.device
+        self.vocoder = None if vocoder is None else read_vocoder(vocoder)
+        functions, self.no_kernels = _functions(self.device, self.flow.dtype, self.flow.shape.head_dim, self.switches)
+        self.sampler = Sampler(self.flow, functions, self.switches)
+        self.model = model
+        self.graphs = Graphs(graphs) if self.device.type == "cuda" and "graphs" in self.switches else None
+        #: why nothing is replayed from graphs; empty where it is
+        self.no_graphs = "" if self.graphs is not None else "left out" if self.device.type == "cuda" else "no CUDA device"
+        self._schedules: dict[tuple[Any, ...], Schedule] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="turbo")
+        self._owner = self._thread.submit(threading.get_ident).result()
+
+    def owned(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """`work(*arguments, **options)` in the thread that owns the device."""
+        if threading.get_ident() == self._owner:
+            with torch.inference_mode():
+                return work(*arguments, **options)
+        done: Result = self._thread.submit(self.owned, work, *arguments, **options).result()
+        return done
+
+    def close(self) -> None:
+        """End the thread and give the graphs' memory back."""
+        self._thread.shutdown()
+        if self.graphs is not None:
+            self.graphs = Graphs(self.graphs.most)
+
+    @property
+    def hop(self) -> int:
+        """Samples between two frames of the vocoder."""
+        assert self.vocoder, "this Turbo was made without a vocoder"
+        return self.vocoder.hop
+
+    @property
+    def counters(self) -> Counters:
+        """What has been captured and replayed."""
+        return self.graphs.counters if self.graphs is not None else Counters()
+
+    def schedule(self, settings: Settings) -> Schedule:
+        """The schedule of `settings`, computed at its first use."""
+        key = (settings.steps, settings.sway, settings.epss)
+        if key not in self._schedules:
+            self._schedules[key] = self.owned(make_schedule, self.flow, *key)
+        return self._schedules[key]
+
+    def mels(
+        self, pieces: Sequence[Piece], settings: Settings, trace: Trace | None = None, progress: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Sample `pieces` as one batch: (batch, rows, mel) FP32 on the device; each sequence lies in its first frames.
+
+        The tensor is overwritten by the next call where graphs are used. `progress(n)` is called before each step that the host sees.
+
+        Raises:
+            TooLongError: a sequence is longer than upstream's positions.
+        """
+        return self.owned(self._mels, pieces, settings, trace or Trace(), progress)
+
+    def _mels(self, pieces: Sequence[Piece], settings: Settings, trace: Trace, progress: Callable[[int], None] | None) -> Tensor:
+        longest = max(piece.frames for piece in pieces)
+        if longest > MAX_ROWS:
+            raise TooLongError(f"{longest} frames with the reference are more than upstream's {MAX_ROWS} positions.")
+        schedule = self.schedule(settings)
+        rows = rows_for(longest) if self.device.type == "cuda" else longest
+        batch = len(pieces)
+        trace.batches.append((batch, rows))
+        if self.graphs is not None and not self.no_graphs:
+            key = ("sample", batch, rows, settings.steps, settings.sway, settings.epss, settings.guided)
+            make = functools.partial(Inputs.empty, batch, rows, self.flow.shape.mel, self.device)
+            captured = self._captured(key, lambda: vars(make()), functools.partial(self._sample, schedule, settings.guided), settings.steps)
+            if captured is not None:
+                self._fill(Inputs(**captured.inputs), pieces, settings)
+                out = self.graphs.replay(captured)
+                if captured.events:
+                    trace.steps_ms.append(captured.events.milliseconds)
+                return out
+        trace.replayed = False
+        inputs = Inputs.empty(batch, rows, self.flow.shape.mel, self.device)
+        self._fill(inputs, pieces, settings)
+        padded = self.device.type == "cuda" or any(piece.frames < rows for piece in pieces)
+        timer = _Timer(self.device, progress)
+        out = self.sampler.sample(inputs, schedule, guided=settings.guided, padded=padded, step=timer)
+        trace.steps_ms.append(timer.milliseconds)
+        return out
+
+    def _sample(self, schedule: Schedule, guided: bool, inputs: dict[str, Tensor], events: StepEvents | None) -> Tensor:
+        if events is None:
+            return self.sampler.sample(Inputs(**inputs), schedule, guided=guided, padded=True)
+
+        @contextlib.contextmanager
+        def step(number: int) -> Iterator[None]:
+            events.mark(number)
+            yield
+            if number == schedule.steps - 1:
+                events.mark(schedule.steps)
+
+        return self.sampler.sample(Inputs(**inputs), schedule, guided=guided, padded=True, step=step)
+
+    def _captured(self, key: tuple[Any, ...], make: Callable[[], dict[str, Tensor]], program: Any, steps: int = 0) -> Captured | None:
+        """The graph for `key`, or None when this card cannot capture it: from then on nothing is, and `no_graphs` says why."""
+        assert self.graphs is not None
+        try:
+            return self.graphs.get(key, make, program, steps)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            self.no_graphs = f"a capture failed: {self.counters.last_failure}"
+            return None
+
+    def _fill(self, inputs: Inputs, pieces: Sequence[Piece], settings: Settings) -> None:
+        rows = inputs.noise.shape[1]
+        pinned = self.device.type == "cuda"  # so that the copy does not stop the host
+        numbers = torch.zeros((len(pieces), 1 + 3 * rows), dtype=torch.int32, pin_memory=pinned)
+        for line, piece in enumerate(pieces):
+            ids = [number + 1 for number in piece.ids[: piece.frames]]
+            numbers[line, 0] = piece.frames
+            numbers[line, 1 : 1 + len(ids)] = torch.tensor(ids, dtype=torch.int32)
+            if self.flow.shape.upsample_text:
+                spoken = sum(number != 0 for number in ids)
+                numbers[line, 1 + rows : 1 + rows + piece.frames] = torch.tensor(spread(spoken, piece.frames), dtype=torch.int32)
+            given = numbers[line, 1 + 2 * rows :]
+            if piece.given is None:
+                given[: len(piece.reference)] = 1
+            else:
+                given[: len(piece.given)] = piece.given
+            inputs.noise[line, : piece.frames].copy_(piece.noise)
+            inputs.reference[line, : len(piece.reference)].copy_(piece.reference)
+        inputs.numbers.copy_(numbers, non_blocking=True)
+        inputs.guidance.fill_(settings.guidance)
+
+    def audio(self, mels: Sequence[Tensor], trace: Trace | None = None) -> Tensor:
+        """Decode (frames, mel) tensors on the device together: (batch, samples) FP32; (frames - 1) · hop of each are its sound.
+
+        The tensor is overwritten by the next call where graphs are used.
+        """
+        return self.owned(self._audio, mels, trace or Trace())
+
+    def _audio(self, mels: Sequence[Tensor], trace: Trace) -> Tensor:
+        assert self.vocoder, "this Turbo was made without a vocoder"
+        longest = max(len(mel) for mel in mels)
+        rows = rows_for(longest) if self.device.type == "cuda" else longest
+        captured = None
+        if self.graphs is not None and not self.no_graphs:
+            make = functools.partial(self._room, len(mels), rows)
+            captured = self._captured(("decode", len(mels), rows), make, lambda inputs, _: self._decode(inputs, padded=True))
+        inputs = captured.inputs if captured else self._room(len(mels), rows)
+        lengths = torch.tensor([len(mel) for mel in mels], pin_memory=self.device.type == "cuda")
+        inputs["frames"].copy_(lengths, non_blocking=True)
+        for line, mel in enumerate(mels):
+            inputs["mel"][line, : len(mel)].copy_(mel)
+        if captured is not None and self.graphs is not None:
+            return self.graphs.replay(captured)
+        trace.replayed = False
+        return self._decode(inputs, padded=self.device.type == "cuda" or any(len(mel) < rows for mel in mels))
+
+    def _room(self, batch: int, rows: int) -> dict[str, Tensor]:
+        return {
+            "mel": torch.zeros((batch, rows, self.flow.shape.mel), device=self.device),
+            "frames": torch.ones(batch, dtype=torch.int64, device=self.device),
+        }
+
+    def _decode(self, inputs: dict[str, Tensor], *, padded: bool) -> Tensor:
+        assert self.vocoder
+        mel = inputs["mel"]
+        valid = (torch.arange(mel.shape[1], device=mel.device) < inputs["frames"][:, None])[..., None] if padded else None
+        return decode(self.vocoder, mel, valid)
+
+    def warmup(self, frames: Iterable[int], settings: Settings, *, generated: Iterable[int] = (), batch: int = 1) -> Counters:
+        """Make ready for sequences of these `frames`, and for decoding these many `generated` frames: compile, capture, and say what that took."""
+        nothing = torch.zeros((0, self.flow.shape.mel), device=self.device)
+        for length in frames:
+            noise = torch.zeros((length, self.flow.shape.mel), device=self.device)
+            self.mels([Piece(nothing, (), length, noise)] * batch, settings)
+        for length in generated if self.vocoder else ():
+            self.audio([torch.zeros((length, self.flow.shape.mel), device=self.device)] * batch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return self.counters
+
+
+class _Timer:
+    """A context around each step of a loop that the host runs: its time, and a call before it."""
+
+    def __init__(self, device: torch.device, progress: Callable[[int], None] | None) -> None:
+        self._clock = Clock(device.type == "cuda")
+        self._progress = progress
+        self._marks: list[Any] = []
+
+    @contextlib.contextmanager
+    def __call__(self, number: int) -> Iterator[None]:
+        if self._progress:
+            self._progress(number)
+        self._marks.append(self._clock.mark())
+        yield
+        self._marks.append(self._clock.mark())
+
+    def milliseconds(self) -> list[float]:
+        return [self._clock.between(first, last) for first, last in zip(self._marks[::2], self._marks[1::2], strict=True)]

@@ -1,0 +1,171 @@
+"""From noise, reference mel and text to a mel: everything that the steps share first, then Euler's loop. No step waits for the host."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.engine.turbo import arithmetic
+from lab.engine.turbo.reading import Block, Flow
+from lab.engine.turbo.schedule import Schedule, modulations
+from lab.engine.turbo.switches import Switches
+from lab.engine.turbo.text import embed_text
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one batch is sampled from. Rows behind a sequence's frames may hold anything."""
+
+    noise: Tensor  # (batch, rows, mel) FP32
+    reference: Tensor  # (batch, rows, mel) FP32
+    numbers: Tensor  # (batch, 1 + 3 · rows) int32: the length in frames; token numbers + 1, 0 where there is none; each frame's token; 1 where given
+    guidance: Tensor  # () FP32
+
+    @classmethod
+    def empty(cls, batch: int, rows: int, mel: int, device: torch.device) -> Inputs:
+        """Room for `batch` sequences in a bucket of `rows`; they have one frame each."""
+        numbers = torch.zeros((batch, 1 + 3 * rows), dtype=torch.int32, device=device)
+        numbers[:, 0] = 1
+        zeros = torch.zeros((2, batch, rows, mel), device=device)
+        return cls(zeros[0], zeros[1], numbers, torch.ones((), device=device))
+
+    @property
+    def frames(self) -> Tensor:
+        """(batch,) length of each sequence."""
+        return self.numbers[:, 0]
+
+    def part(self, number: int) -> Tensor:
+        """(batch, rows): token numbers (0), each frame's token (1), or what is given (2)."""
+        part: Tensor = self.numbers[:, 1:].unflatten(1, (3, -1))[:, number]
+        return part
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The arithmetic of a step: `lab.engine.turbo.arithmetic`, or the kernels that do the same on a card."""
+
+    heads: Callable[..., Any]
+    residual: Callable[..., Any]
+    entered: Callable[..., Any]
+    positioned: Callable[..., Any]
+    euler: Callable[..., Any]
+    attend: Callable[..., Any]
+
+    @classmethod
+    def of(cls, module: Any) -> Functions:
+        """Those of a module."""
+        return cls(**{name: getattr(module, name) for name in cls.__dataclass_fields__})
+
+
+def _nothing(_: int) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext()
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Where the sequences lie, for all branches."""
+
+    lengths: Tensor  # (lines,) int32
+    mask: Tensor | None  # (lines, 1, 1, rows)
+    valid: Tensor | None  # (lines, rows, 1)
+    table: Tensor  # of rotary angles
+
+
+class Sampler:
+    """The flow of one model, ready to be sampled."""
+
+    def __init__(self, flow: Flow, functions: Functions, switches: Switches) -> None:
+        self.flow, self.functions, self.switches = flow, functions, switches
+
+    def _rest(self, inputs: Inputs, valid: Tensor | None, guided: bool) -> Tensor:
+        """The input embedding's part that no step changes, (1 or 2 · batch, rows, dim): condition, text and bias."""
+        flow = self.flow
+        condition = torch.where(inputs.part(2)[..., None] != 0, inputs.reference, 0.0).to(flow.dtype)
+        text = embed_text(flow.text_embed, flow.shape, inputs.part(0), inputs.part(1).long(), valid, guided)
+        if guided:
+            condition = torch.cat((condition, torch.zeros_like(condition)))
+        return F.linear(torch.cat((condition, text), dim=-1), flow.in_rest, flow.in_bias)
+
+    def sample(
+        self,
+        inputs: Inputs,
+        schedule: Schedule,
+        *,
+        guided: bool,
+        padded: bool,
+        step: Callable[[int], contextlib.AbstractContextManager[Any]] = _nothing,
+    ) -> Tensor:
+        """The mel, (batch, rows, mel) FP32: the reference's frames as they were given, then what was generated.
+
+        `padded`: some rows belong to no sequence. `step` makes a context around each step, given its number.
+        """
+        noise = inputs.noise
+        rows = noise.shape[1]
+        positions = torch.arange(rows, device=noise.device)
+        valid = (positions < inputs.frames[:, None])[..., None] if padded else None
+        lengths = (inputs.frames.repeat(2) if guided else inputs.frames).to(torch.int32)
+        mask = (positions < lengths[:, None])[:, None, None] if padded else None
+        every = None if valid is None else valid.repeat(2, 1, 1) if guided else valid
+        spans = _Spans(lengths, mask, every, arithmetic.rotary_table(self.flow.inverse_frequencies, rows))
+        rest = self._rest(inputs, valid, guided) if "hoists" in self.switches else None
+        x, cast = noise, arithmetic.product_input(noise, self.flow.dtype, self.flow.wide)
+        for number in range(schedule.steps):
+            with step(number):
+                constant = self._rest(inputs, valid, guided) if rest is None else rest
+                flow = self._flow(cast, constant, schedule, number, spans)
+                x, cast = self.functions.euler(x, flow, schedule.widths[number], inputs.guidance)
+        return torch.where(inputs.part(2)[..., None] != 0, inputs.reference, x)
+
+    def _flow(self, cast: Tensor, rest: Tensor, schedule: Schedule, number: int, spans: _Spans) -> Tensor:
+        """The model's answer at one step: (1 or 2 · batch, rows, wide)."""
+        flow, run = self.flow, self.functions
+        opening, layers = schedule.opening[number], schedule.layers[number]
+        if "tables" not in self.switches:
+            time = torch.full((1,), schedule.times[number], device=cast.device)
+            opening, layers = (part[0] for part in modulations(flow, time))
+        hidden = run.entered(F.linear(cast, flow.in_x), rest, spans.valid)
+        x, inner = self._position(hidden, spans.valid, opening)
+        for block, modulation in zip(flow.blocks, layers.unbind(), strict=True):
+            x, inner = self._block(block, x, inner, modulation.unbind(), spans)
+        return F.linear(inner, flow.out_weight, flow.out_bias)
+
+    def _position(self, hidden: Tensor, valid: Tensor | None, opening: Tensor) -> tuple[Tensor, Tensor]:
+        flow, run = self.flow, self.functions
+        shift, scale = opening.unbind()
+        if "one-convolution" in self.switches:
+            x, inner = run.positioned(hidden, flow.position, valid, shift, scale)
+            return x, inner
+        lines = hidden.shape[0] // 2 or 1
+        parts = [
+            run.positioned(hidden[at : at + lines], flow.position, None if valid is None else valid[at : at + lines], shift, scale)
+            for at in range(0, hidden.shape[0], lines)
+        ]
+        return torch.cat([x for x, _ in parts]), torch.cat([inner for _, inner in parts])
+
+    def _block(self, block: Block, x: Tensor, inner: Tensor, modulation: Any, spans: _Spans) -> tuple[Tensor, Tensor]:
+        run, shape, table = self.functions, self.flow.shape, spans.table
+        gate, shift_mlp, scale_mlp, gate_mlp, shift, scale = modulation
+        if "rotary-table" not in self.switches:
+            table = arithmetic.rotary_table(self.flow.inverse_frequencies, x.shape[1])
+        if "fused-qkv" in self.switches:
+            qkv = F.linear(inner, block.qkv_weight, block.qkv_bias)
+        else:
+            pairs = zip(block.qkv_weight.chunk(3), block.qkv_bias.chunk(3), strict=True)
+            qkv = torch.cat([F.linear(inner, weight, bias) for weight, bias in pairs], dim=-1)
+        qkv = qkv.unflatten(-1, (3, shape.heads, shape.head_dim))
+        query, key = run.heads(qkv, block.q_norm, block.k_norm, table, shape)
+        found = run.attend(query, key, qkv[:, :, 2], spans.lengths, spans.mask).flatten(2)
+        x, inner = run.residual(x, F.linear(found, block.out_weight, block.out_bias), gate, shift_mlp, scale_mlp, spans.valid)
+        if inner.is_cuda and "fused-gelu" in self.switches:
+            # the product's own epilogue: GELU by tanh, as upstream has it
+            up = torch._addmm_activation(block.up_bias, inner.flatten(0, 1), block.up_weight.t(), use_gelu=True).unflatten(0, x.shape[:2])
+        else:
+            up = F.gelu(F.linear(inner, block.up_weight, block.up_bias), approximate="tanh")
+        x, inner = run.residual(x, F.linear(up, block.down_weight, block.down_bias), gate_mlp, shift, scale, spans.valid)
+        return x, inner

@@ -1,0 +1,197 @@
+"""Utterances: a text in a voice becomes chunks, batches of them, and one piece of audio, by upstream's rules for length, level and joints."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab import texts
+from lab.audio import CROSS_FADE_SAMPLES
+from lab.engine.turbo.buckets import batches
+from lab.engine.turbo.engine import Piece, Settings, Trace, Turbo
+from lab.engine.turbo.voices import Voice, Voices
+
+Audio = NDArray[np.float32]
+_SHORT_BYTES = 10  # upstream speaks texts under this many bytes at 0.3 of the speed
+Noise = Callable[[int, int], Tensor]  # noise(chunk, frames): (frames, mel) FP32 on the device
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was spoken."""
+
+    audio: Audio  # (samples,)
+    mel: Audio  # (mel, generated frames)
+
+
+def cross_fade(before: Audio, after: Audio) -> tuple[Audio, Audio]:
+    """What of `before` stays as it is, and the rest of it faded into `after`, as upstream joins chunks."""
+    samples = min(CROSS_FADE_SAMPLES, len(before), len(after))
+    if not samples:
+        return before, after
+    faded = before[-samples:] * np.linspace(1, 0, samples) + after[:samples] * np.linspace(0, 1, samples)
+    return before[:-samples], np.concatenate([faded, after[samples:]])
+
+
+def joined(waves: Sequence[Audio]) -> Audio:
+    """All waves in one, float32."""
+    if len(waves) == 1:
+        return waves[0].astype(np.float32, copy=False)
+    parts: list[Audio] = []
+    last = waves[0]
+    for wave in waves[1:]:
+        done, last = cross_fade(last, wave)
+        parts.append(done)
+    return np.concatenate([*parts, last]).astype(np.float32)
+
+
+def _of_chunk(noise: Noise, number: int, _: int, frames: int) -> Tensor:
+    return noise(number, frames)
+
+
+class Speaker:
+    """Speaks with one Turbo, through upstream's own preparation of references and texts."""
+
+    def __init__(self, turbo: Turbo, upstream: Any) -> None:
+        """`upstream` is `f5_tts.infer.utils_infer`."""
+        self.turbo, self._upstream, self._hop = turbo, upstream, turbo.hop
+        self.voices = Voices(lambda path, transcript: turbo.owned(self._prepare, path, transcript))
+
+    def _prepare(self, path: str, transcript: str) -> Voice:
+        """As `infer_batch_process` prepares a reference: mono, up to the target level, 24 kHz, mel."""
+        upstream = self._upstream
+        file, text = upstream.preprocess_ref_audio_text(path, transcript, show_info=lambda *_: None)
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        audio = torch.from_numpy(np.ascontiguousarray(samples.T))
+        seconds = audio.shape[-1] / rate
+        if audio.shape[0] > 1:
+            audio = torch.mean(audio, dim=0, keepdim=True)
+        level = torch.sqrt(torch.mean(torch.square(audio)))
+        if level < upstream.target_rms:
+            audio = audio * upstream.target_rms / level
+        if rate != upstream.target_sample_rate:
+            audio = upstream.torchaudio.transforms.Resample(rate, upstream.target_sample_rate)(audio)
+        audio = audio.to(self.turbo.device)
+        mel = self.turbo.model.mel_spec(audio)[0].transpose(0, 1).float().contiguous()
+        spoken = text + " " if len(text[-1].encode()) == 1 else text
+        return Voice(text, spoken, seconds, float(level), audio.shape[-1] // self._hop, mel)
+
+    def voice(self, path: str, transcript: str) -> Voice:
+        """The voice in a file, from the cache where it is used."""
+        if "voice-cache" not in self.turbo.switches:
+            self.voices.forget()
+        return self.voices.get(path, transcript)
+
+    def duration(self, voice: Voice, chunk: str, speed: float) -> int:
+        """Frames of reference and `chunk`, by upstream's rule."""
+        size = len(chunk.encode())
+        pace = 0.3 if size < _SHORT_BYTES else speed
+        return voice.frames + int(voice.frames / len(voice.text.encode()) * size / pace)
+
+    def pieces(self, voice: Voice, chunks: Sequence[str], speed: float, noise: Noise) -> list[Piece]:
+        """One sequence for each chunk."""
+        from f5_tts.model.utils import list_str_to_idx
+
+        spelled = [self._upstream.convert_char_to_pinyin([voice.text + chunk])[0] for chunk in chunks]
+        made = []
+        for number, (chunk, symbols) in enumerate(zip(chunks, spelled, strict=True)):
+            ids = [token for token in list_str_to_idx([symbols], self.turbo.model.vocab_char_map)[0].tolist() if token != -1]
+            frames = max(len(ids) + 1, len(voice.mel) + 1, self.duration(voice, chunk, speed))
+            made.append(Piece(voice.mel, ids, frames, noise(number, frames)))
+        return made
+
+    def render(
+        self,
+        voice: Voice,
+        pieces: Sequence[Piece],
+        settings: Settings,
+        *,
+        trace: Trace | None = None,
+        enter: Callable[[str], None] = lambda _: None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[list[Audio], list[Audio]]:
+        """Waves and mels, (mel, frames), of `pieces` in order. `enter` is told the stage that begins: sampler, vocoder, transfer, other."""
+        return self.turbo.owned(self._render, voice, pieces, settings, trace or Trace(), enter, progress)
+
+    def _render(
+        self, voice: Voice, pieces: Sequence[Piece], settings: Settings, trace: Trace, enter: Callable[[str], None], progress: Any
+    ) -> tuple[list[Audio], list[Audio]]:
+        together = "batching" in self.turbo.switches and len(pieces) > 1
+        groups = batches([piece.frames for piece in pieces]) if together else [[number] for number in range(len(pieces))]
+        waiting: list[tuple[int, Tensor, Tensor]] = []
+        for group in groups:
+            enter("sampler")
+            mels = self.turbo.mels([pieces[number] for number in group], settings, trace, progress)
+            # copies: the next replay writes over what graphs give
+            parts = [mels[line, voice.frames : pieces[number].frames].clone() for line, number in enumerate(group)]
+            enter("vocoder")
+            audio = self.turbo.audio(parts, trace)
+            enter("transfer")
+            for line, (number, part) in enumerate(zip(group, parts, strict=True)):
+                waiting.append((number, self._to_host(audio[line, : (len(part) - 1) * self._hop]), self._to_host(part)))
+        if self.turbo.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+        waiting.sort(key=lambda item: item[0])
+        # levels as upstream brings them back: two FP32 products
+        gains = (np.float32(voice.level), np.float32(self._upstream.target_rms))
+        quiet = voice.level < self._upstream.target_rms
+        waves = [wave.numpy() * gains[0] / gains[1] if quiet else wave.numpy().copy() for _, wave, _ in waiting]
+        spectra = [mel.numpy().T.copy() for _, _, mel in waiting]
+        enter("other")
+        return waves, spectra
+
+    def _to_host(self, tensor: Tensor) -> Tensor:
+        """A copy on the host; on a card it arrives with the next synchronisation."""
+        if tensor.device.type != "cuda":
+            return tensor.clone()
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+    def chunks(self, voice: Voice, text: str, speed: float) -> list[str]:
+        """The text in upstream's chunks for this voice."""
+        return list(self._upstream.chunk_text(text, max_chars=texts.max_chars(voice.transcript, voice.seconds, speed)))
+
+    def stream(self, voice: Voice, chunks: Sequence[str], settings: Settings, noise: Noise, *, speed: float = 1.0) -> Iterator[Audio]:
+        """Audio of `chunks` as it is ready: what is yielded, joined end to end, is what `joined` makes of all waves.
+
+        The end of each chunk is held back for its joint. Give a short first chunk (`first_short`) for an early first sound.
+        """
+        last: Audio | None = None
+        for number, chunk in enumerate(chunks):
+            piece = self.pieces(voice, [chunk], speed, functools.partial(_of_chunk, noise, number))
+            (wave,), _ = self.render(voice, piece, settings)
+            if last is not None:
+                done, wave = cross_fade(last, wave)
+                if len(done):
+                    yield done.astype(np.float32)
+            keep = CROSS_FADE_SAMPLES if number + 1 < len(chunks) else 0
+            if keep and len(wave) > keep:
+                yield wave[:-keep].astype(np.float32)
+                wave = wave[-keep:]
+            last = wave
+        if last is not None and len(last):
+            yield last.astype(np.float32)
+
+
+def first_short(text: str, most: int = 48) -> tuple[str, str]:
+    """A beginning of at most `most` bytes that ends where a speaker could pause, else between words, and the rest.
+
+    It is never so short that upstream would stretch it; a text without such a place stays whole.
+    """
+    encoded = text.strip().encode()
+    if len(encoded) <= most:
+        return text.strip(), ""
+    start = encoded[: most + 1].decode(errors="ignore")
+    for marks in (".!?;:。！？；：", ",，、", " "):
+        places = [at + 1 for at, letter in enumerate(start) if letter in marks]
+        places = [at for at in places if _SHORT_BYTES < len(start[:at].strip().encode()) <= most]
+        if places:
+            return start[: places[-1]].strip(), text.strip()[places[-1] :].strip()
+    return text.strip(), ""
