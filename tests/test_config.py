@@ -1,4 +1,6 @@
 import contextlib
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,9 +8,12 @@ from hypothesis import strategies as st
 
 from lab.config import NFE_LADDER, REGISTRY, ConfigError, EngineConfig, parse, parse_list
 
+RUNS = Path(__file__).parents[1] / "results" / "runs"
+
 
 def test_the_registry_names_every_configuration_of_the_lab():
     expected = {"upstream", "baseline", "fp16-vocoder", "no-empty-cache", "rms-cache", "optimized", "compile-wrapper", "compile", "golden"}
+    expected |= {"turbo", "turbo-nfe16", "turbo-nfe7"}
     expected |= {f"vocoder-{dtype}" for dtype in ("fp32", "fp16", "bf16")} | {
         f"upstream-nfe{nfe}" for nfe in (4, 5, 6, 7, 8, 10, 12, 16, 32)
     }
@@ -33,6 +38,22 @@ def test_every_field_can_be_overridden():
     assert (config.cfg_strength, config.sway, config.tf32) == (1.5, 0.0, False)
 
 
+def test_ideas_of_turbo_can_be_left_out():
+    config = parse("turbo-nfe7:without=tables+graphs")
+    assert (config.sampler, config.nfe, config.without) == ("turbo", 7, ("graphs", "tables"))
+    assert config.digest != REGISTRY["turbo-nfe7"].digest
+    assert config.settings["without"] == ["graphs", "tables"]
+    assert parse(config.name) == config
+
+
+def test_a_field_that_is_new_does_not_change_the_digest_of_a_stored_run():
+    for name in ("20261125T110713Z-amd-epyc-demo-11a4", "20261125T082135Z-amd-epyc-demo-aefb"):
+        arms = json.loads((RUNS / f"{name}.json").read_text())["arms"]
+        assert arms
+        for arm in arms:
+            assert parse(arm["config"]).digest == arm["digest"]
+
+
 def test_equal_settings_have_equal_digests_whatever_they_are_called():
     assert parse("upstream:patches=04+01").digest == parse("upstream:patches=01-ishowtts-baseline+04").digest
     assert parse("baseline:nfe=32:patches=none").digest == REGISTRY["upstream"].digest
@@ -50,6 +71,10 @@ def test_equal_settings_have_equal_digests_whatever_they_are_called():
         ("optimized:compile=yes", "none, wrapper, blocks"),
         ("optimized:cfg_strength=nan", "outside 0 to 10"),
         ("optimized:tf32=maybe", "true or false"),
+        ("optimized:sampler=turbo", "without them"),
+        ("compile:sampler=turbo", "without them"),
+        ("upstream:without=graphs", "needs sampler=turbo"),
+        ("turbo:without=magic", "graphs, kernels, tables"),
     ],
 )
 def test_a_wrong_spec_says_what_there_is(spec, message):

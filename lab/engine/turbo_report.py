@@ -22,9 +22,9 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from lab.engine.rendering import Engine
 
-_FRAMES = {"cuda": (512, 800, 1024, 1218, 1312, 1406, 2048), "cpu": (400, 600)}
-_REPEATS = {"cuda": 20, "cpu": 3}
-_BATCH = 8
+_FRAMES = {"cuda": (512, 800, 1024, 1218, 1312, 1406, 2048), "cpu": (400, 600, 700)}
+_REPEATS = {"cuda": 20, "cpu": 1}
+_BATCH = {"cuda": 8, "cpu": 2}
 _RANDOM_LENGTHS = {"cuda": 50, "cpu": 5}
 
 
@@ -137,13 +137,13 @@ def report_turbo(engine: Engine, config: EngineConfig, request: RenderRequest) -
 
     batches = []
     for frames in (_FRAMES[kind][0], _FRAMES[kind][-2]):
-        pieces = [piece(frames - 8 * number) for number in range(_BATCH)]
+        pieces = [piece(frames - 8 * number) for number in range(_BATCH[kind])]
         alone, together = [], []
         for _ in range(1 + repeats):
             alone.append(_timed(apart, pieces))
             together.append(_timed(speaker.render, voice, pieces, settings))
         gain = statistics.median(a / b for a, b in zip(alone[1:], together[1:], strict=True))
-        batches.append(BatchTime(_BATCH, frames, statistics.median(alone[1:]), statistics.median(together[1:]), gain))
+        batches.append(BatchTime(len(pieces), frames, statistics.median(alone[1:]), statistics.median(together[1:]), gain))
 
     start, rest = first_short(request.text)
     chunks = [start, *(speaker.chunks(voice, rest, 1.0) if rest else [])]

@@ -45,6 +45,10 @@ class TurboRun:
 
     def timed(self, config: EngineConfig, request: RenderRequest) -> tuple[Any, Any, Any, TurboSeen]:
         """Audio, mel, what the clock says, and how it was done; the noise has been drawn."""
+        # all of it in the thread that owns the device: to change threads takes longer than to launch a graph
+        return self.turbo.owned(self._timed, config, request)
+
+    def _timed(self, config: EngineConfig, request: RenderRequest) -> tuple[Any, Any, Any, TurboSeen]:
         seen = self._instruments
         clock, counters = seen.clock, self.turbo.counters
         before = dataclasses.replace(counters)

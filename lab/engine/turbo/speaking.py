@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +41,25 @@ def cross_fade(before: Audio, after: Audio) -> tuple[Audio, Audio]:
     return before[:-samples], np.concatenate([faded, after[samples:]])
 
 
+def joints(waves: Iterable[Audio]) -> Iterator[Audio]:
+    """Sound that no later wave changes any more, as the waves come; end to end it is what upstream joins them to.
+
+    What the next joint may reach is held back: as many samples as it takes, however short the waves are.
+    """
+    held: Audio | None = None
+    for wave in waves:
+        total = wave if held is None else np.concatenate(cross_fade(held, wave))
+        ready = max(0, len(total) - CROSS_FADE_SAMPLES)
+        if ready:
+            yield total[:ready].astype(np.float32)
+        held = total[ready:]
+    if held is not None and len(held):
+        yield held.astype(np.float32)
+
+
 def joined(waves: Sequence[Audio]) -> Audio:
     """All waves in one, float32."""
-    if len(waves) == 1:
-        return waves[0].astype(np.float32, copy=False)
-    parts: list[Audio] = []
-    last = waves[0]
-    for wave in waves[1:]:
-        done, last = cross_fade(last, wave)
-        parts.append(done)
-    return np.concatenate([*parts, last]).astype(np.float32)
+    return waves[0].astype(np.float32, copy=False) if len(waves) == 1 else np.concatenate(list(joints(waves)))
 
 
 def _of_chunk(noise: Noise, number: int, _: int, frames: int) -> Tensor:
@@ -136,7 +145,7 @@ class Speaker:
             audio = self.turbo.audio(parts, trace)
             enter("transfer")
             for line, (number, part) in enumerate(zip(group, parts, strict=True)):
-                waiting.append((number, self._to_host(audio[line, : (len(part) - 1) * self._hop]), self._to_host(part)))
+                waiting.append((number, self._to_host(audio[line, : (len(part) - 1) * self._hop]), self._to_host(part.T.contiguous())))
         if self.turbo.device.type == "cuda":
             torch.cuda.current_stream().synchronize()
         waiting.sort(key=lambda item: item[0])
@@ -144,7 +153,7 @@ class Speaker:
         gains = (np.float32(voice.level), np.float32(self._upstream.target_rms))
         quiet = voice.level < self._upstream.target_rms
         waves = [wave.numpy() * gains[0] / gains[1] if quiet else wave.numpy().copy() for _, wave, _ in waiting]
-        spectra = [mel.numpy().T.copy() for _, _, mel in waiting]
+        spectra = [mel.numpy().copy() for _, _, mel in waiting]
         enter("other")
         return waves, spectra
 
@@ -159,25 +168,17 @@ class Speaker:
         return list(self._upstream.chunk_text(text, max_chars=texts.max_chars(voice.transcript, voice.seconds, speed)))
 
     def stream(self, voice: Voice, chunks: Sequence[str], settings: Settings, noise: Noise, *, speed: float = 1.0) -> Iterator[Audio]:
-        """Audio of `chunks` as it is ready: what is yielded, joined end to end, is what `joined` makes of all waves.
+        """Audio of `chunks` as it is ready: end to end it is what `joined` makes of all waves.
 
         The end of each chunk is held back for its joint. Give a short first chunk (`first_short`) for an early first sound.
         """
-        last: Audio | None = None
-        for number, chunk in enumerate(chunks):
-            piece = self.pieces(voice, [chunk], speed, functools.partial(_of_chunk, noise, number))
-            (wave,), _ = self.render(voice, piece, settings)
-            if last is not None:
-                done, wave = cross_fade(last, wave)
-                if len(done):
-                    yield done.astype(np.float32)
-            keep = CROSS_FADE_SAMPLES if number + 1 < len(chunks) else 0
-            if keep and len(wave) > keep:
-                yield wave[:-keep].astype(np.float32)
-                wave = wave[-keep:]
-            last = wave
-        if last is not None and len(last):
-            yield last.astype(np.float32)
+
+        def waves() -> Iterator[Audio]:
+            for number, chunk in enumerate(chunks):
+                piece = self.pieces(voice, [chunk], speed, functools.partial(_of_chunk, noise, number))
+                yield self.render(voice, piece, settings)[0][0]
+
+        return joints(waves())
 
 
 def first_short(text: str, most: int = 48) -> tuple[str, str]:
