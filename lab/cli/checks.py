@@ -22,8 +22,7 @@ from lab.bench.text_sets import choose_texts
 from lab.bench.validate import Line, Validation, target_lines
 from lab.cli.bench import make_job, public_voice, watching
 from lab.cli.output import EXIT_FAILED, console, errors, following, plain_errors, print_json, stoppable
-from lab.cli.render import Consent, DeviceKind, Json, Seed, Transcript, VoiceName, WeightsName, chosen_voice, writable
-from lab.compare import make_request
+from lab.cli.render import Consent, DeviceKind, Json, Seed, Transcript, VoiceName, WeightsName, chosen_voice, one_request, writable
 from lab.config import EngineConfig, parse
 from lab.durable import write_whole
 from lab.engine.device import Device, probe
@@ -137,13 +136,7 @@ def profile_command(
         writable(trace.absolute().parent)
         found = probe(device)
         choice = choose(weights, found)
-        with (
-            chosen_voice((voice, voice_text, consent), choice.weights.kind) as speaker,
-            stoppable() as cancel,
-            EnginePool(choice.weights, found) as pool,
-            following() as follower,
-        ):
-            request = make_request(pool, text, speaker, seed)
+        with one_request(text, (voice, voice_text, consent), seed, choice.weights, found) as (pool, request, cancel, follower):
             profile = pool.profile(asked, request, trace.absolute(), cancel=cancel, progress=follower)
         document = dataclasses.asdict(profile)
         result = document.pop("result")

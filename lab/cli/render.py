@@ -13,13 +13,14 @@ import typer
 from rich.table import Table
 
 from lab import voices
-from lab.cli.output import EXIT_FAILED, console, errors, following, plain_errors, print_json, stoppable
+from lab.cli.output import EXIT_FAILED, Follower, console, errors, following, plain_errors, print_json, stoppable
 from lab.compare import Failure, compare, comparison_facts, make_request, wav_name
 from lab.config import DEFAULT_PAIR, REGISTRY, parse_list
-from lab.engine.clip import Clip
-from lab.engine.device import probe
+from lab.engine.clip import Clip, RenderRequest
+from lab.engine.device import Device, probe
 from lab.engine.pool import EnginePool, workers_from_environment
-from lab.engine.weights import choose
+from lab.engine.process import Cancel
+from lab.engine.weights import Weights, choose
 from lab.errors import LabError
 
 Text = Annotated[str | None, typer.Option("--text", "-t", help="What to say.")]
@@ -64,6 +65,20 @@ def chosen_voice(asked: tuple[str | None, str, bool], weights_kind: str) -> Iter
         return
     with voices.open_voice(name, transcript=transcript, consent=consent) as voice:
         yield voice
+
+
+@contextmanager
+def one_request(
+    text: str, asked: tuple[str | None, str, bool], seed: int, weights: Weights, device: Device
+) -> Iterator[tuple[EnginePool, RenderRequest, Cancel, Follower]]:
+    """An engine pool and a request for it, with what stops it and what follows it; `asked` as in `chosen_voice`."""
+    with (
+        chosen_voice(asked, weights.kind) as speaker,
+        stoppable() as cancel,
+        EnginePool(weights, device) as pool,
+        following() as follower,
+    ):
+        yield pool, make_request(pool, text, speaker, seed), cancel, follower
 
 
 def _print_tables(clips: list[Clip | Failure], facts: dict[str, Any]) -> None:

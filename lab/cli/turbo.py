@@ -8,12 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab.cli.output import console, following, plain_errors, print_json, stoppable
-from lab.cli.render import Consent, DeviceKind, Json, Seed, Transcript, VoiceName, WeightsName, chosen_voice
-from lab.compare import make_request
+from lab.cli.output import console, plain_errors, print_json
+from lab.cli.render import Consent, DeviceKind, Json, Seed, Transcript, VoiceName, WeightsName, one_request
 from lab.config import parse
 from lab.engine.device import probe
-from lab.engine.pool import EnginePool
 from lab.engine.weights import choose
 
 _TEXT = (
@@ -40,13 +38,7 @@ def turbo_command(
         asked = parse(config)
         found = probe(device)
         choice = choose(weights, found)
-        with (
-            chosen_voice((voice, voice_text, consent), choice.weights.kind) as speaker,
-            stoppable() as cancel,
-            EnginePool(choice.weights, found) as pool,
-            following() as follower,
-        ):
-            request = make_request(pool, text, speaker, seed)
+        with one_request(text, (voice, voice_text, consent), seed, choice.weights, found) as (pool, request, cancel, follower):
             report = pool.report_turbo(asked, request, cancel=cancel, progress=follower)
             started = pool.start_seconds(asked)
         document = {**dataclasses.asdict(report), "start_seconds": started}

@@ -78,6 +78,6 @@ class TurboRun:
             graphs=0 if self.turbo.graphs is None else self.turbo.graphs.kept,
             graph_mb=counters.graph_mb,
         )
-        # each batch's are read before the graph that holds its events is replayed again
+        # a graph's events are those of its last replay: of two batches of one shape in one utterance, the later's times stand for both
         steps = tuple(step for times in trace.steps_ms for step in times())
         return audio, mel, (total, stages, steps), how

@@ -176,7 +176,10 @@ class Turbo:
     def _mels(self, pieces: Sequence[Piece], settings: Settings, trace: Trace, progress: Callable[[int], None] | None) -> Tensor:
         longest = max(piece.frames for piece in pieces)
         if longest > MAX_ROWS:
-            raise TooLongError(f"{longest} frames with the reference are more than upstream's {MAX_ROWS} positions.")
+            raise TooLongError(
+                f"A sentence is too long for one piece: {longest} frames with the reference, and upstream's positions end at {MAX_ROWS}."
+                " Put commas or full stops in, at which it can be cut."
+            )
         schedule = self.schedule(settings)
         rows = rows_for(longest) if self.device.type == "cuda" else longest
         batch = len(pieces)

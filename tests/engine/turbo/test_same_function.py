@@ -242,3 +242,19 @@ def test_the_samplers_thread_is_its_own_and_answers_from_several(model):
         made = list(threads.map(lambda _: turbo.mels([piece], Settings(4)), range(8)))
     assert all(torch.equal(one, made[0]) for one in made)
     turbo.close()
+
+
+def test_upstreams_own_inference_speaks_through_it_to_the_same_sound():
+    from f5_tts.infer.utils_infer import infer_batch_process
+
+    model, vocos = models.small(), models.vocos()
+    reference = (torch.randn(1, 24_000, generator=torch.Generator().manual_seed(4)) * 0.05, 24_000)
+    made = []
+    for sampler, decoder in ((model, vocos), accelerate(model, vocos)):
+        torch.manual_seed(3)
+        chunk = ["a text of one piece."]
+        made.append(next(infer_batch_process(reference, "hello there. ", chunk, sampler, decoder, progress=None, nfe_step=5, device="cpu")))
+    (audio, rate, mel), (fast_audio, fast_rate, fast_mel) = made
+    assert rate == fast_rate
+    assert abs(fast_mel - mel).max() <= CLOSE
+    assert abs(fast_audio - audio).max() <= CLOSE
