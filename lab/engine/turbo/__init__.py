@@ -5,7 +5,8 @@ the lab but its error class, its clock and its constants.
 """
 
 from lab.engine.turbo.dropin import FastCFM, FastVocos, accelerate
-from lab.engine.turbo.engine import Piece, Settings, TooLongError, Trace, Turbo
+from lab.engine.turbo.engine import Turbo
+from lab.engine.turbo.pieces import Piece, Settings, TooLongError, Trace
 from lab.engine.turbo.reading import UnsupportedModelError
 from lab.engine.turbo.speaking import Speaker, Utterance, cross_fade, first_short, joined
 from lab.engine.turbo.voices import Voice, Voices

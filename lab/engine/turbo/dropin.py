@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lab.engine.turbo.buckets import batches
-from lab.engine.turbo.engine import Piece, Settings, Turbo
+from lab.engine.turbo.engine import Turbo
+from lab.engine.turbo.pieces import Piece, Settings
 
 
 def accelerate(model: Any, vocoder: Any, **options: Any) -> tuple[FastCFM, FastVocos]:

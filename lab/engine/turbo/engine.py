@@ -7,7 +7,6 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -18,53 +17,14 @@ from lab.engine.turbo import arithmetic
 from lab.engine.turbo.buckets import MAX_ROWS, rows_for
 from lab.engine.turbo.graphs import DEFAULT_GRAPHS, Captured, Counters, Graphs, StepEvents
 from lab.engine.turbo.loop import Functions, Inputs, Sampler
+from lab.engine.turbo.pieces import Piece, Settings, TooLongError, Trace
 from lab.engine.turbo.reading import read_flow
 from lab.engine.turbo.schedule import Schedule, make_schedule
 from lab.engine.turbo.switches import Switches
 from lab.engine.turbo.text import spread
 from lab.engine.turbo.vocoder import decode, read_vocoder
-from lab.errors import LabError
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the flow is solved: what upstream's `sample` calls steps, cfg_strength, sway_sampling_coef and use_epss."""
-
-    steps: int = 32
-    guidance: float = 2.0
-    sway: float | None = -1.0
-    epss: bool = True
-
-    @property
-    def guided(self) -> bool:
-        """Whether the model is asked without the text, too; upstream's own threshold."""
-        return self.guidance >= 1e-5
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One sequence: a reference, and what is generated behind it."""
-
-    reference: Tensor  # (its frames, mel) FP32, on the device
-    ids: Sequence[int]  # token numbers of the whole text
-    frames: int  # of reference and generated together
-    noise: Tensor  # (frames, mel), on the device
-    given: Tensor | None = None  # (frames,) bool on the CPU: the frames that stay as they are; None: those of the reference
-
-
-@dataclass
-class Trace:
-    """How batches were computed: an empty one is handed in, and filled."""
-
-    steps_ms: list[Callable[[], list[float]]] = field(default_factory=list)  # to be called after a synchronisation
-    batches: list[tuple[int, int]] = field(default_factory=list)  # sequences, rows
-    replayed: bool = True  # every batch and every vocoder pass came from a graph
-
-
-class TooLongError(LabError):
-    """A sequence has more frames than upstream has positions for."""
 
 
 def _functions(device: torch.device, dtype: torch.dtype, head_dim: int, switches: Switches) -> tuple[Functions, str]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from lab import texts
 from lab.audio import CROSS_FADE_SAMPLES
 from lab.engine.turbo.buckets import batches
-from lab.engine.turbo.engine import Piece, Settings, Trace, Turbo
+from lab.engine.turbo.engine import Turbo
+from lab.engine.turbo.pieces import Piece, Settings, Trace
 from lab.engine.turbo.voices import Voice, Voices
 
 Audio = NDArray[np.float32]

@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from lab.engine.turbo import Piece, Settings, Turbo, UnsupportedModelError, accelerate, arithmetic
+from lab.engine.turbo import Piece, Settings, TooLongError, Turbo, UnsupportedModelError, accelerate, arithmetic
 from lab.engine.turbo.buckets import MAX_ROWS
-from lab.engine.turbo.engine import TooLongError
 from lab.engine.turbo.limits import flop_per_step
 from lab.engine.turbo.loop import Inputs, Sampler
 from lab.engine.turbo.schedule import make_schedule, time_grid
