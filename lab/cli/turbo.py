@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from lab.bench.text_sets import EXTENDED
 from lab.cli.output import console, plain_errors, print_json
 from lab.cli.render import Consent, DeviceKind, Json, Seed, Transcript, VoiceName, WeightsName, one_request
 from lab.config import parse
 from lab.engine.device import probe
 from lab.engine.weights import choose
+from lab.texts import sentences
 
-_TEXT = (
-    "This is an extended test of the speech engine, with enough words in one breath to show how the speed, the rhythm and the tone hold up."
-)
+_TEXT = next(sentence.text for sentence in sentences("en") if sentence.id == EXTENDED)
 
 
 def turbo_command(

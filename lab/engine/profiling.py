@@ -138,8 +138,9 @@ def _count_flop(engine: Engine, config: EngineConfig, request: RenderRequest) ->
     """FLOP of one solver step (mean over steps and chunks) and of the vocoder, counted operator by operator in eager mode."""
     if engine.turbo is not None:
         # its products are not those of upstream's modules, and the counter does not see into graphs and kernels
+        guided = engine.turbo.settings(config).guided
         frames = [chunk.frames for chunk in engine.render(config, request).chunks]
-        steps = statistics.fmean(flop_per_step(engine.turbo.turbo.flow, length, config.cfg_strength >= 1e-5) for length in frames)
+        steps = statistics.fmean(flop_per_step(engine.turbo.turbo.flow, length, guided) for length in frames)
         return steps, 0.0
     # torch's table lacks the attention kernel that a CPU uses
     cpu_attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}

@@ -75,6 +75,8 @@ class Engine:
         return model.transformer, vocoder.backbone, vocoder.head
 
     def _forget_references(self) -> None:
+        if self.turbo:
+            self.turbo.forget()
         for file in self._upstream._ref_audio_cache.values():
             Path(file).unlink(missing_ok=True)
         self._upstream._ref_audio_cache.clear()
@@ -91,6 +93,8 @@ class Engine:
         if request.reference_cache == "cold":
             self._forget_references()
             return
+        if self.turbo:
+            self.turbo.prepare(request)
         prepare = getattr(self._upstream, "_prepare_reference", None)
         if prepare is not None:
             prepare(reference, self._upstream.target_rms, self.device)
@@ -112,10 +116,7 @@ class Engine:
         chunks = self._split(request.text, reference, transcript, request.speed)
         if not chunks:
             raise RenderError("There is nothing to say in this text.")
-        if self.turbo:
-            self.turbo.set_voice(request)
-        else:
-            self._set_references(request, reference)
+        self._set_references(request, reference)
         self.instruments.prepare(request.text, len(chunks), request.seed)
         _reset_peak_memory(self.device)
         try:
@@ -125,8 +126,6 @@ class Engine:
         except TimeGridError as error:
             raise RenderError(f"{config.name} cannot run: {error}. Use another nfe, or sway=0.") from None
         finally:
-            if self.turbo:
-                self.turbo.forget()
             self._forget_references()  # a person's voice stays in the process no longer than it is needed
 
     def _timed(self, config: EngineConfig, request: RenderRequest) -> tuple[Any, Any, Any]:

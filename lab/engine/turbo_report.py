@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lab.audio import SAMPLE_RATE
 from lab.config import EngineConfig
 from lab.engine.clip import RenderRequest
+from lab.engine.instruments import dtype_name
 from lab.engine.profiling import peak_flops
-from lab.engine.turbo import Piece, Settings, Trace, first_short, joined
+from lab.engine.turbo import Piece, Trace, first_short, joined
 from lab.engine.turbo.buckets import rows_for
 from lab.engine.turbo.limits import flop_per_step
 from lab.errors import LabError
@@ -102,7 +104,7 @@ def report_turbo(engine: Engine, config: EngineConfig, request: RenderRequest) -
     turbo, speaker = engine.turbo.turbo, engine.turbo.speaker
     kind = engine.device
     repeats = _REPEATS[kind]
-    settings = Settings(config.nfe, config.cfg_strength, config.sway)
+    settings = engine.turbo.settings(config)
     generator = torch.Generator().manual_seed(request.seed)
 
     def noise(_: int, frames: int) -> torch.Tensor:
@@ -153,7 +155,7 @@ def report_turbo(engine: Engine, config: EngineConfig, request: RenderRequest) -
         stream = speaker.stream(voice, chunks, settings, noise)
         sound = next(stream)
         firsts.append((time.perf_counter() - began) * 1000)
-        seconds = len(sound) / 24_000
+        seconds = len(sound) / SAMPLE_RATE
         for _ in stream:
             pass
         lasts.append((time.perf_counter() - began) * 1000)
@@ -167,7 +169,7 @@ def report_turbo(engine: Engine, config: EngineConfig, request: RenderRequest) -
         speaker.render(voice, [piece(length)], settings)
     counters = turbo.counters
     return TurboReport(
-        dtype=str(turbo.flow.dtype).removeprefix("torch."),
+        dtype=dtype_name(turbo.flow.dtype),
         peak_tflops=peak / 1e12,
         steps=tuple(steps),
         new_shapes=tuple(new_shapes),

@@ -27,17 +27,16 @@ class TurboRun:
         self.speaker = Speaker(self.turbo, upstream)
         self._instruments = instruments
         if self.turbo.device.type == "cuda":
-            self.turbo.warmup([_READY_FRAMES], self._settings(config), generated=[_READY_FRAMES])
+            self.turbo.warmup([_READY_FRAMES], self.settings(config), generated=[_READY_FRAMES])
 
     @staticmethod
-    def _settings(config: EngineConfig) -> Settings:
+    def settings(config: EngineConfig) -> Settings:
+        """How `config` solves the flow."""
         return Settings(config.nfe, config.cfg_strength, config.sway)
 
-    def set_voice(self, request: RenderRequest) -> None:
-        """Bring the cache of voices into the state that the request names."""
-        self.forget()
-        if request.reference_cache != "cold":
-            self.speaker.voice(request.voice_path, request.voice_text)
+    def prepare(self, request: RenderRequest) -> None:
+        """Hear the voice of `request`, so that it is in the cache."""
+        self.speaker.voice(request.voice_path, request.voice_text)
 
     def forget(self) -> None:
         """Keep no voice."""
@@ -52,7 +51,7 @@ class TurboRun:
         seen = self._instruments
         clock, counters = seen.clock, self.turbo.counters
         before = dataclasses.replace(counters)
-        trace, settings = Trace(), self._settings(config)
+        trace, settings = Trace(), self.settings(config)
         clock.start("reference")
         voice = self.speaker.voice(request.voice_path, request.voice_text)
         clock.enter("text")

@@ -8,7 +8,7 @@ from lab.engine.turbo.dropin import FastCFM, FastVocos, accelerate
 from lab.engine.turbo.engine import Turbo
 from lab.engine.turbo.pieces import Piece, Settings, TooLongError, Trace
 from lab.engine.turbo.reading import UnsupportedModelError
-from lab.engine.turbo.speaking import Speaker, Utterance, cross_fade, first_short, joined
+from lab.engine.turbo.speaking import Speaker, cross_fade, first_short, joined
 from lab.engine.turbo.voices import Voice, Voices
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Trace",
     "Turbo",
     "UnsupportedModelError",
-    "Utterance",
     "Voice",
     "Voices",
     "accelerate",

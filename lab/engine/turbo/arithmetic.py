@@ -1,4 +1,4 @@
-"""The arithmetic of one solver step on rows of frames: functions of tensors alone, so that torch.compile can fuse them and a graph can hold them.
+"""The arithmetic of one solver step on rows of frames: functions of tensors alone, so that a graph can hold them.
 
 Sequences lie in (batch, rows, dim); `valid`, (batch, rows, 1), says which rows belong to one, None that all do. Rows that do not are set to zero
 wherever a neighbour could see them, by selection and not by multiplication, so that nothing that stood in them can reach a result.

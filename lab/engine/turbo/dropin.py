@@ -82,7 +82,7 @@ class FastCFM:
         cond = cond.to(device, dtype)
         batch, longest = cond.shape[:2]
         given = [longest] * batch if lens is None else [int(length) for length in lens]
-        ids = self._tokens(text)
+        ids = turbo.tokens(text)
         wanted = [duration] * batch if isinstance(duration, int) else [int(length) for length in duration]
         frames = [min(max(len(tokens) + 1, known + 1, length), most) for tokens, known, length in zip(ids, given, wanted, strict=True)]
         noise = []
@@ -102,13 +102,3 @@ class FastCFM:
             for place, line in enumerate(group):
                 out[line, : frames[line]] = mels[place, : frames[line]]
         return out, out[None]
-
-    def _tokens(self, text: Tensor | list[str]) -> list[list[int]]:
-        """Token numbers without padding."""
-        from f5_tts.model.utils import list_str_to_idx, list_str_to_tensor
-
-        symbols = self.turbo.model.vocab_char_map
-        if isinstance(text, list):
-            read: Tensor = list_str_to_tensor(text) if symbols is None else list_str_to_idx(text, symbols)
-            text = read
-        return [[number for number in line if number != -1] for line in text.tolist()]

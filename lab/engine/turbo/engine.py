@@ -114,6 +114,16 @@ class Turbo:
         """What has been captured and replayed."""
         return self.graphs.counters if self.graphs is not None else Counters()
 
+    def tokens(self, text: Tensor | list[Any]) -> list[list[int]]:
+        """Token numbers of each text, without padding: of a tensor padded with -1, of texts, or of lists of symbols."""
+        from f5_tts.model.utils import list_str_to_idx, list_str_to_tensor
+
+        symbols = self.model.vocab_char_map
+        if isinstance(text, list):
+            read: Tensor = list_str_to_tensor(text) if symbols is None else list_str_to_idx(text, symbols)
+            text = read
+        return [[number for number in line if number != -1] for line in text.tolist()]
+
     def schedule(self, settings: Settings) -> Schedule:
         """The schedule of `settings`, computed at its first use."""
         key = (settings.steps, settings.sway, settings.epss)
@@ -144,16 +154,18 @@ class Turbo:
         rows = rows_for(longest) if self.device.type == "cuda" else longest
         batch = len(pieces)
         trace.batches.append((batch, rows))
-        if self.graphs is not None and not self.no_graphs:
-            key = ("sample", batch, rows, settings.steps, settings.sway, settings.epss, settings.guided)
-            make = functools.partial(Inputs.empty, batch, rows, self.flow.shape.mel, self.device)
-            captured = self._captured(key, lambda: vars(make()), functools.partial(self._sample, schedule, settings.guided), settings.steps)
-            if captured is not None:
-                self._fill(Inputs(**captured.inputs), pieces, settings)
-                out = self.graphs.replay(captured)
-                if captured.events:
-                    trace.steps_ms.append(captured.events.milliseconds)
-                return out
+        captured = self._captured(
+            ("sample", batch, rows, settings.steps, settings.sway, settings.epss, settings.guided),
+            lambda: vars(Inputs.empty(batch, rows, self.flow.shape.mel, self.device)),
+            functools.partial(self._sample, schedule, settings.guided),
+            settings.steps,
+        )
+        if captured is not None and self.graphs is not None:
+            self._fill(Inputs(**captured.inputs), pieces, settings)
+            out = self.graphs.replay(captured)
+            if captured.events:
+                trace.steps_ms.append(captured.events.milliseconds)
+            return out
         trace.replayed = False
         inputs = Inputs.empty(batch, rows, self.flow.shape.mel, self.device)
         self._fill(inputs, pieces, settings)
@@ -177,8 +189,9 @@ class Turbo:
         return self.sampler.sample(Inputs(**inputs), schedule, guided=guided, padded=True, step=step)
 
     def _captured(self, key: tuple[Any, ...], make: Callable[[], dict[str, Tensor]], program: Any, steps: int = 0) -> Captured | None:
-        """The graph for `key`, or None when this card cannot capture it: from then on nothing is, and `no_graphs` says why."""
-        assert self.graphs is not None
+        """The graph for `key`, or None where there are none (`no_graphs` says why); a capture that fails was the last that is tried."""
+        if self.graphs is None or self.no_graphs:
+            return None
         try:
             return self.graphs.get(key, make, program, steps)
         except torch.OutOfMemoryError:
@@ -219,11 +232,9 @@ class Turbo:
         assert self.vocoder, "this Turbo was made without a vocoder"
         longest = max(len(mel) for mel in mels)
         rows = rows_for(longest) if self.device.type == "cuda" else longest
-        captured = None
-        if self.graphs is not None and not self.no_graphs:
-            make = functools.partial(self._room, len(mels), rows)
-            captured = self._captured(("decode", len(mels), rows), make, lambda inputs, _: self._decode(inputs, padded=True))
-        inputs = captured.inputs if captured else self._room(len(mels), rows)
+        make = functools.partial(self._room, len(mels), rows)
+        captured = self._captured(("decode", len(mels), rows), make, lambda inputs, _: self._decode(inputs, padded=True))
+        inputs = captured.inputs if captured else make()
         lengths = torch.tensor([len(mel) for mel in mels], pin_memory=self.device.type == "cuda")
         inputs["frames"].copy_(lengths, non_blocking=True)
         for line, mel in enumerate(mels):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,6 @@ from lab.engine.turbo.voices import Voice, Voices
 Audio = NDArray[np.float32]
 _SHORT_BYTES = 10  # upstream speaks texts under this many bytes at 0.3 of the speed
 Noise = Callable[[int, int], Tensor]  # noise(chunk, frames): (frames, mel) FP32 on the device
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """What was spoken."""
-
-    audio: Audio  # (samples,)
-    mel: Audio  # (mel, generated frames)
 
 
 def cross_fade(before: Audio, after: Audio) -> tuple[Audio, Audio]:
@@ -108,12 +99,9 @@ class Speaker:
 
     def pieces(self, voice: Voice, chunks: Sequence[str], speed: float, noise: Noise) -> list[Piece]:
         """One sequence for each chunk."""
-        from f5_tts.model.utils import list_str_to_idx
-
         spelled = [self._upstream.convert_char_to_pinyin([voice.text + chunk])[0] for chunk in chunks]
         made = []
-        for number, (chunk, symbols) in enumerate(zip(chunks, spelled, strict=True)):
-            ids = [token for token in list_str_to_idx([symbols], self.turbo.model.vocab_char_map)[0].tolist() if token != -1]
+        for number, (chunk, ids) in enumerate(zip(chunks, self.turbo.tokens(spelled), strict=True)):
             frames = max(len(ids) + 1, len(voice.mel) + 1, self.duration(voice, chunk, speed))
             made.append(Piece(voice.mel, ids, frames, noise(number, frames)))
         return made

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lab.audio import CROSS_FADE_SAMPLES
 from lab.config import parse
+from lab.engine.clip import RenderRequest
 from lab.engine.proof import prove
 from lab.engine.turbo import Speaker, Turbo, cross_fade, first_short, joined
 from lab.engine.turbo.buckets import MAX_BATCH, MAX_ROWS, batches, rows_for
@@ -229,3 +230,17 @@ def test_what_a_cpu_does_not_have_or_is_left_out_is_said_and_not_failed():
     assert (found["turbo graphs"].state, found["turbo graphs"].detail) == ("not applicable", "no CUDA device")
     assert checks("turbo-nfe7:without=graphs", no_graphs="left out", replayed=False)["turbo graphs"].state == "not applicable"
     assert checks(parameters="float32", no_kernels="FP32 is computed …")["turbo kernels"].state == "not applicable"
+
+
+@pytest.mark.parametrize(("state", "told", "left"), [("cold", ["forget"], False), ("warm", ["prepare"], True)])
+def test_a_voice_that_is_new_is_forgotten_by_turbo_and_by_upstream(tmp_path, state, told, left):
+    from lab.engine.rendering import Engine
+
+    prepared, heard = tmp_path / "prepared.wav", []
+    prepared.write_bytes(b"sound")
+    engine = object.__new__(Engine)
+    engine._upstream = SimpleNamespace(_ref_audio_cache={"hash": str(prepared)})
+    engine.turbo = SimpleNamespace(forget=lambda: heard.append("forget"), prepare=lambda _: heard.append("prepare"))
+    engine._set_references(RenderRequest("Good day.", "voice.wav", "A voice.", reference_cache=state), (torch.zeros(1, 8), 24_000))
+    assert heard == told
+    assert prepared.exists() is bool(engine._upstream._ref_audio_cache) is left
