@@ -37,6 +37,7 @@ TURBO_IDEAS = (
     "fused-gelu",  # GELU in the epilogue of its product
     "one-convolution",  # both branches of the guidance in one position convolution
     "attention",  # a kernel that takes lengths, instead of a mask
+    "hopper",  # on Hopper cards kernels of their own for attention, and for queries, keys and values
     "voice-cache",  # a voice's level and mel are kept by the content of its file
     "batching",  # chunks of a long text are rendered together
 )

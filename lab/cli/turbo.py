@@ -75,6 +75,6 @@ def _print(name: str, where: str, report: dict[str, Any]) -> None:
         f" {report['capture_ms']:.0f} ms; they hold {report['graph_mb']:.0f} MiB",
     ]
     lines += [f"No CUDA graphs: {report['no_graphs']}"] if report["no_graphs"] else []
-    lines += [f"No fused kernels: {report['no_kernels']}"] if report["no_kernels"] else []
+    lines.append(f"No fused kernels: {report['no_kernels']}" if report["no_kernels"] else f"Attention by {report['attention']}")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

@@ -67,7 +67,7 @@ def _turbo(config: EngineConfig, seen: Seen) -> list[Check]:
     checks = [_check("turbo", True, f"batches of {batches}")]
     for idea, reason, detail in (
         ("graphs", how.no_graphs, f"replayed; {how.graphs} kept, {how.graph_mb:,.0f} MiB"),
-        ("kernels", how.no_kernels, "fused kernels"),
+        ("kernels", how.no_kernels, f"fused; attention by {how.attention}"),
     ):
         excused = seen.device != "cuda" or idea in config.without or (idea == "kernels" and seen.parameters == "float32")
         if excused:

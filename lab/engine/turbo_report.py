@@ -81,6 +81,7 @@ class TurboReport:
     graph_mb: float
     no_graphs: str
     no_kernels: str
+    attention: str
 
 
 def _timed(work: Callable[..., Any], *arguments: Any) -> float:
@@ -186,4 +187,5 @@ def report_turbo(engine: Engine, config: EngineConfig, request: RenderRequest) -
         graph_mb=counters.graph_mb,
         no_graphs=turbo.no_graphs,
         no_kernels=turbo.no_kernels,
+        attention=turbo.attention,
     )

@@ -72,6 +72,7 @@ class TurboRun:
             replayed=trace.replayed,
             no_graphs=self.turbo.no_graphs,
             no_kernels=self.turbo.no_kernels,
+            attention=self.turbo.attention,
             captures=counters.captures - before.captures,
             capture_ms=counters.capture_ms - before.capture_ms,
             graphs=0 if self.turbo.graphs is None else self.turbo.graphs.kept,

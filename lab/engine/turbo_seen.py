@@ -13,6 +13,7 @@ class TurboSeen:
     replayed: bool  # all of it came from CUDA graphs
     no_graphs: str  # why graphs are not used at all; empty where they are
     no_kernels: str
+    attention: str  # whose kernel it is
     captures: int  # graphs that were captured meanwhile
     capture_ms: float
     graphs: int  # kept, of all shapes

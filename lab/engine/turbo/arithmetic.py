@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.engine.turbo.reading import Position, Shape
+from lab.engine.turbo.reading import Block, Position, Shape
 
 
 def rotary_table(inverse_frequencies: Tensor, rows: int) -> Tensor:
@@ -52,6 +52,9 @@ def residual(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tens
     return x, modulated(x, shift, scale)
 
 
+residual_last = residual  # that of a block's second branch, behind which the next block's projection comes
+
+
 def entered(noise: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
     """The input embedding before its convolution: the noise's part, (batch, rows, dim), joined to what stays the same, (1 or 2 · batch, rows, dim)."""
     branches = rest.shape[0] // noise.shape[0]
@@ -88,7 +91,27 @@ def product_input(x: Tensor, dtype: torch.dtype, wide: int) -> Tensor:
     return F.pad(x.to(dtype), (0, wide - x.shape[-1])) if wide != x.shape[-1] else x.to(dtype)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention of (batch, rows, heads, head size) over the first `lengths` keys of each sequence, which `mask`, (batch, 1, 1, rows), says too."""
+def taken_apart(qkv: Tensor, shape: Shape) -> Tensor:
+    """(batch, rows, 3 · heads · head size) as (batch, rows, 3, heads, head size)."""
+    apart: Tensor = qkv.unflatten(-1, (3, shape.heads, shape.head_dim))
+    return apart
+
+
+def project(x: Tensor, block: Block, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, (batch, rows, heads, head size), for `attention`, from a block's input."""
+    qkv = taken_apart(F.linear(x, block.qkv_weight, block.qkv_bias), shape)
+    return (*heads(qkv, block.q_norm, block.k_norm, table, shape), qkv[:, :, 2])
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention of (batch, rows, heads, head size).
+
+    Args:
+        query: from `project` or `heads`.
+        key: from there, too.
+        value: finite everywhere.
+        lengths: (batch,) how many rows of each sequence are attended to.
+        mask: (batch, 1, 1, rows) the same; None: all.
+    """
     found = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask)
     return found.transpose(1, 2)

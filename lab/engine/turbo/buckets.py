@@ -1,4 +1,4 @@
-"""Shapes: a length is rounded up to a bucket, so that a bounded number of graphs serves every text."""
+"""Shapes: a length is rounded up to a bucket, so that a bounded number of graphs serves every text; and how work is shared out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 MAX_ROWS = 8192  # upstream's text positions end here
 MAX_BATCH = 8
+_MOST_PARTS = 4  # what joins them reads them one after another
 _MOST_ROWS = 24_576  # of all sequences of a batch together: more would not be faster, and needs more memory
 
 
@@ -35,3 +36,14 @@ def batches(lengths: Sequence[int]) -> list[list[int]]:
         groups.append(order[:size])
         order = order[size:]
     return groups
+
+
+def divided(units: int, multiprocessors: int) -> tuple[int, int]:
+    """How many of `units` are taken whole, and into how many parts each of the others is cut, so that all multiprocessors end together.
+
+    They take a unit at a time; what is left when each has had as many as the others would keep a few busy while most wait. It is cut up if there are at
+    least two multiprocessors for each.
+    """
+    rest = units % multiprocessors
+    parts = min(_MOST_PARTS, multiprocessors // rest) if rest and units > multiprocessors else 1
+    return (units - rest, parts) if parts > 1 else (units, 1)

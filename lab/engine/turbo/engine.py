@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lab.engine.instruments import Clock
-from lab.engine.turbo import arithmetic
 from lab.engine.turbo.buckets import MAX_ROWS, rows_for
+from lab.engine.turbo.choosing import choose
 from lab.engine.turbo.graphs import DEFAULT_GRAPHS, Captured, Counters, Graphs, StepEvents
-from lab.engine.turbo.loop import Functions, Inputs, Sampler
+from lab.engine.turbo.loop import Inputs, Sampler
 from lab.engine.turbo.pieces import Piece, Settings, TooLongError, Trace
 from lab.engine.turbo.reading import read_flow
 from lab.engine.turbo.schedule import Schedule, make_schedule
@@ -25,27 +25,6 @@ from lab.engine.turbo.text import spread
 from lab.engine.turbo.vocoder import decode, read_vocoder
 
 Result = TypeVar("Result")
-
-
-def _functions(device: torch.device, dtype: torch.dtype, head_dim: int, switches: Switches) -> tuple[Functions, str]:
-    """The arithmetic for `device`, and why it is not the kernels, if it is not."""
-    plain = Functions.of(arithmetic)
-    if device.type != "cuda":
-        return plain, "no CUDA device"
-    if dtype == torch.float32:
-        return plain, "FP32 is computed by torch's own functions, which round as upstream's do"
-    try:
-        from lab.engine.turbo import kernels
-    except ImportError as error:
-        return plain, f"Triton is missing ({error})"
-    functions = Functions.of(kernels)
-    if head_dim & (head_dim - 1):
-        return plain, f"kernels take head sizes that are powers of two, not {head_dim}"
-    if "kernels" not in switches:
-        return plain, "left out"
-    if "attention" not in switches:
-        return Functions(**{**vars(functions), "attend": kernels.attend_masked}), ""
-    return functions, ""
 
 
 class Turbo:
@@ -79,8 +58,10 @@ class Turbo:
         self.flow = read_flow(model, frequencies)
         self.device = self.flow.device
         self.vocoder = None if vocoder is None else read_vocoder(vocoder)
-        functions, self.no_kernels = _functions(self.device, self.flow.dtype, self.flow.shape.head_dim, self.switches)
-        self.sampler = Sampler(self.flow, functions, self.switches)
+        with torch.inference_mode():
+            chosen = choose(self.flow, self.switches)
+        self.no_kernels, self.attention = chosen.no_kernels, chosen.attention
+        self.sampler = Sampler(self.flow, chosen.functions, self.switches, chosen.parts)
         self.model = model
         self.graphs = Graphs(graphs) if self.device.type == "cuda" and "graphs" in self.switches else None
         #: why nothing is replayed from graphs; empty where it is
@@ -254,7 +235,7 @@ class Turbo:
         assert self.vocoder
         mel = inputs["mel"]
         valid = (torch.arange(mel.shape[1], device=mel.device) < inputs["frames"][:, None])[..., None] if padded else None
-        return decode(self.vocoder, mel, valid)
+        return decode(self.vocoder, mel, valid, self.sampler.parts)
 
     def warmup(self, frames: Iterable[int], settings: Settings, *, generated: Iterable[int] = (), batch: int = 1) -> Counters:
         """Make ready for sequences of these `frames`, and for decoding these many `generated` frames: compile, capture, and say what that took."""

@@ -1,4 +1,4 @@
-"""Triton kernels for the element-wise arithmetic, the position convolution and attention: `lab.engine.turbo.arithmetic`, one pass over memory each.
+"""Triton kernels for the element-wise arithmetic and the position convolution: `lab.engine.turbo.arithmetic`, one pass over memory each.
 
 Every function has the signature and the meaning of its namesake there, for tensors on a CUDA card. Sizes that change with the text are plain integers
 to the kernels, so that a new length compiles nothing.
@@ -10,67 +10,15 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from lab.engine.turbo.kernels_attention import attend, attend_masked, query_scale
-from lab.engine.turbo.reading import Position, Shape
+from lab.engine.turbo.kernels_attention import attention, heads, project
+from lab.engine.turbo.reading import Position
 
-__all__ = ["attend", "attend_masked", "convolved", "entered", "euler", "heads", "positioned", "query_scale", "residual"]
+__all__ = ["attention", "convolved", "entered", "euler", "heads", "positioned", "project", "residual", "residual_last"]
 
 # a length of 1 or a multiple of 16 would otherwise be compiled apart
 _LENGTHS = ("rows", "total")
-
-
-@triton.jit(do_not_specialize=_LENGTHS)
-def _heads_kernel(
-    qkv,
-    query,
-    key,
-    q_norm,
-    k_norm,
-    table,
-    rows,
-    total,
-    heads: tl.constexpr,
-    rotary: tl.constexpr,
-    size: tl.constexpr,
-    scale: tl.constexpr,
-    normed: tl.constexpr,
-    block: tl.constexpr,
-):
-    """`block` (row, head) pairs of queries (second grid axis 0) or keys (1): RMS norm, rotation of neighbouring pairs, the queries' scale."""
-    part = tl.program_id(1)
-    pair = tl.program_id(0) * block + tl.arange(0, block)
-    row, head = pair // heads, pair % heads
-    lane = tl.arange(0, size)
-    inside = (row < total)[:, None]
-    x = tl.load(qkv + ((row * 3 + part) * heads + head)[:, None] * size + lane[None], mask=inside, other=0.0).to(tl.float32)
-    if normed:
-        weight = tl.load((k_norm if part == 1 else q_norm) + lane).to(tl.float32)
-        x = x * tl.rsqrt(tl.sum(x * x, axis=1) / size + 1e-6)[:, None] * weight[None]
-    half = tl.arange(0, size // 2)
-    place = (row % rows)[:, None] * (size // 2) + half[None]
-    turning = inside & (head < rotary)[:, None]
-    cos = tl.load(table + place, mask=turning, other=1.0)
-    sin = tl.load(table + rows * (size // 2) + place, mask=turning, other=0.0)
-    first, second = tl.split(tl.reshape(x, (block, size // 2, 2)))
-    x = tl.reshape(tl.join(first * cos - second * sin, first * sin + second * cos), (block, size))
-    if part == 0:
-        x = x * scale
-    target = key if part == 1 else query
-    tl.store(target + pair[:, None] * size + lane[None], x.to(target.dtype.element_ty), mask=inside)
-
-
-def heads(qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """Queries and keys, normalised and rotated, the queries scaled."""
-    batch, rows = qkv.shape[:2]
-    query = torch.empty((batch, rows, shape.heads, shape.head_dim), device=qkv.device, dtype=qkv.dtype)
-    key = torch.empty_like(query)
-    total = batch * rows
-    block = 64
-    grid = (triton.cdiv(total * shape.heads, block), 2)
-    sizes = (shape.heads, shape.rotary_heads, shape.head_dim, query_scale(shape.head_dim), q_norm is not None, block)
-    _heads_kernel[grid](qkv, query, key, q_norm, k_norm, table, rows, total, *sizes, num_warps=4)
-    return query, key
 
 
 @triton.jit(do_not_specialize=_LENGTHS)
@@ -83,52 +31,65 @@ def _residual_kernel(
     valid,
     out,
     inner,
-    rows,
+    total,
     dim: tl.constexpr,
     width: tl.constexpr,
     changed: tl.constexpr,
     masked: tl.constexpr,
+    ahead: tl.constexpr,
+    block: tl.constexpr,
 ):
-    """One row: x + gate · change, and its affine layer norm."""
-    row = tl.program_id(0)
+    """`block` rows: x + gate · change, and its affine layer norm."""
+    row = tl.program_id(0) * block + tl.arange(0, block)
     lane = tl.arange(0, width)
-    inside = lane < dim
-    value = tl.load(x + row * dim + lane, mask=inside, other=0.0).to(tl.float32)
+    here, across = row < total, lane < dim
+    inside = here[:, None] & across[None]
+    place = row[:, None] * dim + lane[None]
+    if ahead:
+        tl.extra.cuda.gdc_launch_dependents()
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
     if changed:
-        more = tl.load(change + row * dim + lane, mask=inside, other=0.0).to(tl.float32)
-        value = (value + tl.load(gate + lane, mask=inside, other=0.0) * more).to(out.dtype.element_ty)
+        more = tl.load(change + place, mask=inside, other=0.0).to(tl.float32)
+        value = (value + tl.load(gate + lane, mask=across, other=0.0)[None] * more).to(out.dtype.element_ty)
         if masked:
-            value = tl.where(tl.load(valid + row) != 0, value, 0.0)
-        tl.store(out + row * dim + lane, value, mask=inside)
+            value = tl.where(tl.load(valid + row, mask=here, other=0)[:, None] != 0, value, 0.0)
+        tl.store(out + place, value, mask=inside)
         value = value.to(tl.float32)
-    mean = tl.sum(value, axis=0) / dim
-    centred = tl.where(inside, value - mean, 0.0)
-    deviation = tl.rsqrt(tl.sum(centred * centred, axis=0) / dim + 1e-6)
-    factor = tl.load(scale + lane, mask=inside, other=0.0)
-    offset = tl.load(shift + lane, mask=inside, other=0.0)
-    tl.store(inner + row * dim + lane, (centred * deviation * factor + offset).to(inner.dtype.element_ty), mask=inside)
+    mean = tl.sum(value, axis=1) / dim
+    centred = tl.where(across[None], value - mean[:, None], 0.0)
+    deviation = tl.rsqrt(tl.sum(centred * centred, axis=1) / dim + 1e-6)
+    factor = tl.load(scale + lane, mask=across, other=0.0)
+    offset = tl.load(shift + lane, mask=across, other=0.0)
+    tl.store(inner + place, (centred * deviation[:, None] * factor[None] + offset[None]).to(inner.dtype.element_ty), mask=inside)
 
 
 def _residual(
-    x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, valid: Tensor | None
+    x: Tensor, change: Tensor | None, gate: Tensor | None, shift: Tensor, scale: Tensor, valid: Tensor | None, ahead: bool
 ) -> tuple[Tensor, Tensor]:
     dim = x.shape[-1]
     out = x if change is None else torch.empty_like(x)
     inner = torch.empty_like(x)
-    width = triton.next_power_of_2(dim)
-    _residual_kernel[(x.numel() // dim,)](
-        x, change, gate, shift, scale, valid, out, inner, x.shape[1], dim, width, change is not None, valid is not None, num_warps=4
-    )
+    total, block = x.numel() // dim, 8
+    sizes = (total, dim, triton.next_power_of_2(dim), change is not None, valid is not None, ahead, block)
+    _residual_kernel[(triton.cdiv(total, block),)](x, change, gate, shift, scale, valid, out, inner, *sizes, num_warps=8)
     return out, inner
 
 
-def residual(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What a branch adds to `x`, and the next branch's input."""
-    return _residual(x, change, gate, shift, scale, valid)
+def residual(
+    x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tensor, valid: Tensor | None, *, ahead: bool = False
+) -> tuple[Tensor, Tensor]:
+    """What a branch adds to `x`, and the next branch's input.
+
+    `ahead`: the next kernel, which is made for that, gets ready meanwhile (programmatic dependent launch; Hopper cards and later).
+    """
+    return _residual(x, change, gate, shift, scale, valid, ahead)
+
+
+residual_last = residual
 
 
 @triton.jit(do_not_specialize=_LENGTHS)
-def _entered_kernel(noise, rest, valid, out, rows, total, dim: tl.constexpr, width: tl.constexpr, masked: tl.constexpr):
+def _entered_kernel(noise, rest, valid, out, total, dim: tl.constexpr, width: tl.constexpr, masked: tl.constexpr):
     """One row of one branch; `total` rows are in one branch."""
     row = tl.program_id(0)
     lane = tl.arange(0, width)
@@ -150,7 +111,6 @@ def entered(noise: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
         rest,
         valid,
         out,
-        rest.shape[1],
         noise.shape[0] * noise.shape[1],
         dim,
         triton.next_power_of_2(dim),
@@ -175,9 +135,13 @@ def _convolution_kernel(
     taps: tl.constexpr,
     masked: tl.constexpr,
     joined: tl.constexpr,
+    described: tl.constexpr,
     block: tl.constexpr,
 ):
-    """Mish of a grouped convolution over rows, for `block` rows of one group of one sequence; `joined`: plus `added`."""
+    """Mish of a grouped convolution over rows, for `block` rows of one group of one sequence; `joined`: plus `added`.
+
+    `described`: `x` and `weight` are descriptors, by which what lies beyond the ends is zero.
+    """
     first, number, line = tl.program_id(0) * block, tl.program_id(1), tl.program_id(2)
     row = first + tl.arange(0, block)
     lane = tl.arange(0, width)
@@ -186,12 +150,16 @@ def _convolution_kernel(
     base = line * rows
     total = tl.zeros((block, width), dtype=tl.float32)
     for tap in range(taps):
-        near = row + tap - taps // 2
-        seen = (near >= 0) & (near < rows)
-        value = tl.load(x + (base + near)[:, None] * dim + channel[None], mask=seen[:, None] & inside[None], other=0.0)
-        # (taps, groups, in, out)
-        place = ((tap * (dim // group) + number) * group + lane)[:, None] * group + lane[None]
-        total += tl.dot(value, tl.load(weight + place, mask=inside[:, None] & inside[None], other=0.0))
+        if described:
+            value = tl.reshape(x.load([line, first + tap - taps // 2, number * group]), (block, width))
+            total += tl.dot(value, weight.load([(tap * (dim // group) + number) * group, 0]))
+        else:
+            near = row + tap - taps // 2
+            seen = (near >= 0) & (near < rows)
+            value = tl.load(x + (base + near)[:, None] * dim + channel[None], mask=seen[:, None] & inside[None], other=0.0)
+            # (taps, groups, in, out)
+            place = ((tap * (dim // group) + number) * group + lane)[:, None] * group + lane[None]
+            total += tl.dot(value, tl.load(weight + place, mask=inside[:, None] & inside[None], other=0.0))
     total += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None]
     kept = (row < rows)[:, None] & inside[None]
     if masked:
@@ -210,34 +178,27 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor, valid: Tensor | None, add
     taps, groups, group, _ = weight.shape
     out = torch.empty_like(x)
     block = 128
-    grid = (triton.cdiv(rows, block), groups, batch)
     width = max(16, triton.next_power_of_2(group))
-    _convolution_kernel[grid](
-        x,
-        weight,
-        bias,
-        valid,
-        added,
-        out,
-        rows,
-        dim,
-        group,
-        width,
-        taps,
-        valid is not None,
-        added is not None,
-        block,
-        num_warps=4,
-        num_stages=3,
-    )
+    described = group == width and x.element_size() == 2
+    tensors = (x, weight)
+    if described:
+        tensors = (
+            TensorDescriptor(x, [batch, rows, dim], [rows * dim, dim, 1], [1, block, width]),
+            TensorDescriptor(weight, [taps * dim, group], [group, 1], [width, width]),
+        )
+    sizes = (rows, dim, group, width, taps, valid is not None, added is not None, described, block)
+    grid = (triton.cdiv(rows, block), groups, batch)
+    _convolution_kernel[grid](*tensors, bias, valid, added, out, *sizes, num_warps=8, num_stages=3)
     return out
 
 
-def positioned(hidden: Tensor, position: Position, valid: Tensor | None, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The input embedding with its position, and the first block's input."""
+def positioned(
+    hidden: Tensor, position: Position, valid: Tensor | None, shift: Tensor, scale: Tensor, *, ahead: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The input embedding with its position, and the first block's input; `ahead` as for `residual`."""
     (first, second), (one, other) = position.weights, position.biases
     inner = convolved(hidden, first, one, valid, None)
-    return _residual(convolved(inner, second, other, valid, hidden), None, None, shift, scale, None)
+    return _residual(convolved(inner, second, other, valid, hidden), None, None, shift, scale, None, ahead)
 
 
 @triton.jit(do_not_specialize=_LENGTHS)

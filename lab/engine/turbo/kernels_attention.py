@@ -11,6 +11,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from lab.engine.turbo.arithmetic import taken_apart
+from lab.engine.turbo.reading import Block, Shape
+
 #: Queries and keys of a tile, warps, stages of the pipeline: the fastest of twelve tried on an H200 (43 µs at 2 × 16 heads of 1,408 rows; 48 without
 #: the tensor memory accelerator, 83 by torch's kernel that takes lengths, 73 by cuDNN's with a mask).
 BLOCKS = (64, 128, 4, 2)
@@ -19,6 +22,62 @@ BLOCKS = (64, 128, 4, 2)
 def query_scale(size: int) -> float:
     """What `heads` multiplies queries by: the softmax's usual scale, in powers of two, which exponentials are made of; so it costs no rounding more."""
     return float(size**-0.5 / math.log(2))
+
+
+@triton.jit(do_not_specialize=("rows", "total"))
+def _heads_kernel(
+    qkv,
+    query,
+    key,
+    q_norm,
+    k_norm,
+    table,
+    rows,
+    total,
+    heads: tl.constexpr,
+    rotary: tl.constexpr,
+    size: tl.constexpr,
+    scale: tl.constexpr,
+    normed: tl.constexpr,
+    block: tl.constexpr,
+):
+    """`block` (row, head) pairs of queries (second grid axis 0) or keys (1): RMS norm, rotation of neighbouring pairs, the queries' scale."""
+    part = tl.program_id(1)
+    pair = tl.program_id(0) * block + tl.arange(0, block)
+    row, head = pair // heads, pair % heads
+    lane = tl.arange(0, size)
+    inside = (row < total)[:, None]
+    x = tl.load(qkv + ((row * 3 + part) * heads + head)[:, None] * size + lane[None], mask=inside, other=0.0).to(tl.float32)
+    if normed:
+        weight = tl.load((k_norm if part == 1 else q_norm) + lane).to(tl.float32)
+        x = x * tl.rsqrt(tl.sum(x * x, axis=1) / size + 1e-6)[:, None] * weight[None]
+    half = tl.arange(0, size // 2)
+    place = (row % rows)[:, None] * (size // 2) + half[None]
+    turning = inside & (head < rotary)[:, None]
+    cos = tl.load(table + place, mask=turning, other=1.0)
+    sin = tl.load(table + rows * (size // 2) + place, mask=turning, other=0.0)
+    first, second = tl.split(tl.reshape(x, (block, size // 2, 2)))
+    x = tl.reshape(tl.join(first * cos - second * sin, first * sin + second * cos), (block, size))
+    if part == 0:
+        x = x * scale
+    target = key if part == 1 else query
+    tl.store(target + pair[:, None] * size + lane[None], x.to(target.dtype.element_ty), mask=inside)
+
+
+def heads(qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Queries and keys, normalised and rotated, the queries scaled."""
+    query, key = (torch.empty((*qkv.shape[:2], shape.heads, shape.head_dim), device=qkv.device, dtype=qkv.dtype) for _ in range(2))
+    total, block = qkv.shape[0] * qkv.shape[1], 32
+    sizes = (shape.heads, shape.rotary_heads, shape.head_dim, query_scale(shape.head_dim), q_norm is not None, block)
+    grid = (triton.cdiv(total * shape.heads, block), 2)
+    _heads_kernel[grid](qkv, query, key, q_norm, k_norm, table, qkv.shape[1], total, *sizes, num_warps=2)
+    return query, key
+
+
+def project(x: Tensor, block: Block, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values from a block's input."""
+    qkv = taken_apart(F.linear(x, block.qkv_weight, block.qkv_bias), shape)
+    return (*heads(qkv, block.q_norm, block.k_norm, table, shape), qkv[:, :, 2])
 
 
 @triton.jit(do_not_specialize=("rows",))
@@ -31,7 +90,6 @@ def _attention_kernel(
     rows,
     heads: tl.constexpr,
     size: tl.constexpr,
-    value_column: tl.constexpr,
     queries: tl.constexpr,
     keys: tl.constexpr,
 ):
@@ -48,54 +106,43 @@ def _attention_kernel(
     top = tl.full((queries,), -float("inf"), dtype=tl.float32)
     weight = tl.zeros((queries,), dtype=tl.float32)
     total = tl.zeros((queries, size), dtype=tl.float32)
-    whole = length // keys * keys
-    for start in range(0, whole, keys):
+    for start in range(0, length, keys):
         score = tl.dot(q, key.load([base + start, column]).T)
+        if start + keys > length:
+            score = tl.where((start + tl.arange(0, keys) < length)[None], score, -float("inf"))
         high = tl.maximum(top, tl.max(score, axis=1))
         part = tl.exp2(score - high[:, None])
         fade = tl.exp2(top - high)
         weight = weight * fade + tl.sum(part, axis=1)
-        total = tl.dot(part.to(q.dtype), value.load([base + start, value_column + column]), total * fade[:, None])
+        total = tl.dot(part.to(q.dtype), value.load([base + start, column]), total * fade[:, None])
         top = high
-    if whole < length:
-        # what stands behind the end is selected away from scores and from values: zero times NaN would be NaN
-        seen = whole + tl.arange(0, keys) < length
-        score = tl.where(seen[None], tl.dot(q, key.load([base + whole, column]).T), -float("inf"))
-        high = tl.maximum(top, tl.max(score, axis=1))
-        part = tl.exp2(score - high[:, None])
-        fade = tl.exp2(top - high)
-        weight = weight * fade + tl.sum(part, axis=1)
-        last = tl.where(seen[:, None], value.load([base + whole, value_column + column]), 0.0)
-        total = tl.dot(part.to(q.dtype), last, total * fade[:, None])
     row = first + tl.arange(0, queries)
     place = out + ((base + row) * heads + head)[:, None] * size + tl.arange(0, size)[None]
-    tl.store(place, (total / weight[:, None]).to(out.dtype.element_ty), mask=(row < rows)[:, None])
+    tl.store(place, (total * (1.0 / weight)[:, None]).to(out.dtype.element_ty), mask=(row < rows)[:, None])
 
 
-def _described(tensor: Tensor, block: int, size: int) -> TensorDescriptor:
-    """(batch, rows, columns) as tiles of `block` rows and one head."""
-    batch, rows, columns = tensor.shape
-    return TensorDescriptor(tensor, [batch * rows, columns], [columns, 1], [block, size])
+def _described(tensor: Tensor, block: int) -> TensorDescriptor:
+    """(batch, rows, heads, size), each row in one piece, as tiles of `block` rows and one head."""
+    batch, rows, heads, size = tensor.shape
+    return TensorDescriptor(tensor, [batch * rows, heads * size], [tensor.stride(1), 1], [block, size])
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention of (batch, rows, heads, head size) over the first `lengths` keys of each sequence; rows behind a sequence's end mean nothing.
+def attention(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention of (batch, rows, heads, head size) over the first `lengths` rows of each sequence; rows behind a sequence's end mean nothing.
 
-    `query` is what `heads` gives, with its scale; `value` is the last third of a (batch, rows, 3, heads, head size) tensor.
+    `query` has the scale that `heads` gives it; `value` is finite everywhere: what stands behind an end counts nothing, but is multiplied.
     """
     batch, rows, heads, size = query.shape
-    width = heads * size
-    out = torch.empty_like(query)
+    out = torch.empty((batch, rows, heads, size), device=query.device, dtype=query.dtype)
     queries, keys, warps, stages = BLOCKS
-    whole = value.as_strided((batch, rows, 3 * width), (rows * 3 * width, 3 * width, 1), value.storage_offset() - 2 * width)
-    described = (_described(query.flatten(2), queries, size), _described(key.flatten(2), keys, size), _described(whole, keys, size))
+    tiles = (_described(query, queries), _described(key, keys), _described(value, keys))
     grid = (triton.cdiv(rows, queries), batch * heads)
-    _attention_kernel[grid](*described, lengths, out, rows, heads, size, 2 * width, queries, keys, num_warps=warps, num_stages=stages)
+    _attention_kernel[grid](*tiles, lengths, out, rows, heads, size, queries, keys, num_warps=warps, num_stages=stages)
     return out
 
 
-def attend_masked(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
-    """`attend` by torch's own kernels, of queries from `heads`."""
+def attention_masked(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
+    """`attention` by torch's own kernels, of queries from `heads`."""
     found = F.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, scale=math.log(2)
     )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.engine.turbo import arithmetic
+from lab.engine.turbo.convnext import Parts
 from lab.engine.turbo.reading import Block, Flow
 from lab.engine.turbo.schedule import Schedule, modulations
 from lab.engine.turbo.switches import Switches
@@ -50,12 +51,14 @@ class Inputs:
 class Functions:
     """The arithmetic of a step: `lab.engine.turbo.arithmetic`, or the kernels that do the same on a card."""
 
+    project: Callable[..., Any]
     heads: Callable[..., Any]
+    attention: Callable[..., Any]
     residual: Callable[..., Any]
+    residual_last: Callable[..., Any]
     entered: Callable[..., Any]
     positioned: Callable[..., Any]
     euler: Callable[..., Any]
-    attend: Callable[..., Any]
 
     @classmethod
     def of(cls, module: Any) -> Functions:
@@ -80,14 +83,14 @@ class _Spans:
 class Sampler:
     """The flow of one model, ready to be sampled."""
 
-    def __init__(self, flow: Flow, functions: Functions, switches: Switches) -> None:
-        self.flow, self.functions, self.switches = flow, functions, switches
+    def __init__(self, flow: Flow, functions: Functions, switches: Switches, parts: Parts | None = None) -> None:
+        self.flow, self.functions, self.switches, self.parts = flow, functions, switches, parts or Parts()
 
     def _rest(self, inputs: Inputs, valid: Tensor | None, guided: bool) -> Tensor:
         """The input embedding's part that no step changes, (1 or 2 · batch, rows, dim): condition, text and bias."""
         flow = self.flow
         condition = torch.where(inputs.part(2)[..., None] != 0, inputs.reference, 0.0).to(flow.dtype)
-        text = embed_text(flow.text_embed, flow.shape, inputs.part(0), inputs.part(1).long(), valid, guided)
+        text = embed_text(flow.text_embed, flow.shape, inputs.part(0), inputs.part(1).long(), valid, guided, self.parts)
         if guided:
             condition = torch.cat((condition, torch.zeros_like(condition)))
         return F.linear(torch.cat((condition, text), dim=-1), flow.in_rest, flow.in_bias)
@@ -154,18 +157,18 @@ class Sampler:
         if "rotary-table" not in self.switches:
             table = arithmetic.rotary_table(self.flow.inverse_frequencies, x.shape[1])
         if "fused-qkv" in self.switches:
-            qkv = F.linear(inner, block.qkv_weight, block.qkv_bias)
+            query, key, value = run.project(inner, block, table, shape)
         else:
             pairs = zip(block.qkv_weight.chunk(3), block.qkv_bias.chunk(3), strict=True)
-            qkv = torch.cat([F.linear(inner, weight, bias) for weight, bias in pairs], dim=-1)
-        qkv = qkv.unflatten(-1, (3, shape.heads, shape.head_dim))
-        query, key = run.heads(qkv, block.q_norm, block.k_norm, table, shape)
-        found = run.attend(query, key, qkv[:, :, 2], spans.lengths, spans.mask).flatten(2)
+            qkv = arithmetic.taken_apart(torch.cat([F.linear(inner, weight, bias) for weight, bias in pairs], dim=-1), shape)
+            query, key = run.heads(qkv, block.q_norm, block.k_norm, table, shape)
+            value = qkv[:, :, 2]
+        found = run.attention(query, key, value, spans.lengths, spans.mask).flatten(2)
         x, inner = run.residual(x, F.linear(found, block.out_weight, block.out_bias), gate, shift_mlp, scale_mlp, spans.valid)
         if inner.is_cuda and "fused-gelu" in self.switches:
             # the product's own epilogue: GELU by tanh, as upstream has it
             up = torch._addmm_activation(block.up_bias, inner.flatten(0, 1), block.up_weight.t(), use_gelu=True).unflatten(0, x.shape[:2])
         else:
             up = F.gelu(F.linear(inner, block.up_weight, block.up_bias), approximate="tanh")
-        x, inner = run.residual(x, F.linear(up, block.down_weight, block.down_bias), gate_mlp, shift, scale, spans.valid)
+        x, inner = run.residual_last(x, F.linear(up, block.down_weight, block.down_bias), gate_mlp, shift, scale, spans.valid)
         return x, inner

@@ -133,18 +133,22 @@ class Speaker:
             enter("vocoder")
             audio = self.turbo.audio(parts, trace)
             enter("transfer")
+            if voice.level < self._upstream.target_rms:
+                audio = self._as_quiet(audio, voice.level)
             for line, (number, part) in enumerate(zip(group, parts, strict=True)):
                 waiting.append((number, self._to_host(audio[line, : (len(part) - 1) * self._hop]), self._to_host(part.T.contiguous())))
         if self.turbo.device.type == "cuda":
             torch.cuda.current_stream().synchronize()
         waiting.sort(key=lambda item: item[0])
-        # levels as upstream brings them back: two FP32 products
-        gains = (np.float32(voice.level), np.float32(self._upstream.target_rms))
-        quiet = voice.level < self._upstream.target_rms
-        waves = [wave.numpy() * gains[0] / gains[1] if quiet else wave.numpy().copy() for _, wave, _ in waiting]
+        waves = [wave.numpy().copy() for _, wave, _ in waiting]
         spectra = [mel.numpy().copy() for _, _, mel in waiting]
         enter("other")
         return waves, spectra
+
+    def _as_quiet(self, audio: Tensor, level: float) -> Tensor:
+        """Audio as loud as the voice's clip was, by upstream's two FP32 operations; by a number, torch would multiply with a reciprocal instead."""
+        gain, target = (torch.full((), value, device=audio.device) for value in (level, self._upstream.target_rms))
+        return audio * gain / target
 
     def _to_host(self, tensor: Tensor) -> Tensor:
         """A copy on the host; on a card it arrives with the next synchronisation."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab.engine.turbo.convnext import Parts
 from lab.engine.turbo.reading import Shape
 
 
@@ -22,17 +23,7 @@ def spread(tokens: int, frames: int) -> list[int]:
     return index[:frames]
 
 
-def _convnext(block: Any, x: Tensor, valid: Tensor | None) -> Tensor:
-    """A `ConvNeXtV2Block` whose normalisation over the sequence counts only the rows that are `valid`, (n, rows, 1)."""
-    hidden = block.dwconv(x.transpose(1, 2)).transpose(1, 2)
-    hidden = block.act(block.pwconv1(block.norm(hidden)))
-    if valid is not None:
-        hidden = torch.where(valid, hidden, 0.0)
-    change: Tensor = block.pwconv2(block.grn(hidden))
-    return x + change
-
-
-def embed_text(encoder: Any, shape: Shape, ids: Tensor, index: Tensor, valid: Tensor | None, guided: bool) -> Tensor:
+def embed_text(encoder: Any, shape: Shape, ids: Tensor, index: Tensor, valid: Tensor | None, guided: bool, parts: Parts) -> Tensor:
     """Text embeddings, (2 · batch, rows, text dim): with the text, then without it; (batch, …) where there is no guidance.
 
     Args:
@@ -42,6 +33,7 @@ def embed_text(encoder: Any, shape: Shape, ids: Tensor, index: Tensor, valid: Te
         index: (batch, rows) the token of each frame, for encoders that spread their tokens over the frames.
         valid: (batch, rows, 1) which rows belong to a sequence; None: all.
         guided: with the second half.
+        parts: the arithmetic of its blocks.
     """
     rows = ids.shape[1]
     filler = (ids == 0)[..., None]
@@ -54,10 +46,13 @@ def embed_text(encoder: Any, shape: Shape, ids: Tensor, index: Tensor, valid: Te
     blank = filler if shape.mask_text else None if valid is None else ~valid
     if encoder.extra_modeling:
         hidden = hidden + encoder.freqs_cis[:rows]
+        kept = None if blank is None else ~blank
         for block in encoder.text_blocks:
-            if blank is not None:
-                hidden = hidden.masked_fill(blank, 0.0)
-            hidden = _convnext(block, hidden, valid)
+            # rows that are blank are read as zeros by the next block, and are zeros at the end; what stands in them meanwhile does not count
+            inner = parts.responded(
+                F.linear(parts.depthwise(hidden, block, kept), block.pwconv1.weight, block.pwconv1.bias), block.grn, valid
+            )
+            hidden = hidden + block.pwconv2(inner)
         if shape.mask_text:
             hidden = hidden.masked_fill(filler, 0.0)
     if shape.upsample_text:

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab.engine.turbo.convnext import Parts
 from lab.engine.turbo.reading import UnsupportedModelError
+
+_PLAIN = Parts()
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,20 @@ def _overlapped(frames: Tensor, hop: int) -> Tensor:
     return total.flatten(1)[:, : (rows - 1) * hop + size]
 
 
-def decode(vocoder: Vocoder, mel: Tensor, valid: Tensor | None) -> Tensor:
+def decode(vocoder: Vocoder, mel: Tensor, valid: Tensor | None, parts: Parts = _PLAIN) -> Tensor:
     """Audio, (batch, (rows - 1) · hop) FP32, of a mel, (batch, rows, mel).
 
     `valid`, (batch, rows, 1): which rows belong to each mel, the first ones; samples behind (its rows - 1) · hop mean nothing. None: all do.
     """
     backbone, head = vocoder.backbone, vocoder.head
-
-    def kept(x: Tensor) -> Tensor:  # (batch, channels, rows): what convolutions see beyond the end is zero, as at the end of a tensor
-        return x if valid is None else torch.where(valid.transpose(1, 2), x, 0.0)
-
-    x = backbone.embed(kept(mel.transpose(1, 2).to(vocoder.dtype)))
-    x = backbone.norm(x.transpose(1, 2)).transpose(1, 2)
+    mel = mel.to(vocoder.dtype)
+    x = backbone.embed((mel if valid is None else torch.where(valid, mel, 0.0)).transpose(1, 2))
+    x = backbone.norm(x.transpose(1, 2))
     for block in backbone.convnext:
-        x = block(kept(x))
-    x = backbone.final_layer_norm(x.transpose(1, 2)).float()
-    magnitude, phase = head.out(x).chunk(2, dim=-1)
+        # what convolutions see beyond the end is zero, as at the end of a tensor
+        x = parts.contracted(parts.expanded(parts.depthwise(x, block, valid), block.pwconv1), block.pwconv2, block.gamma, x)
+    x = backbone.final_layer_norm(x).float()
+    magnitude, phase = parts.linear(x, head.out).chunk(2, dim=-1)
     magnitude = torch.clip(torch.exp(magnitude), max=1e2)
     spectrum = torch.complex(magnitude * torch.cos(phase), magnitude * torch.sin(phase))
     frames = torch.fft.irfft(spectrum, vocoder.size, dim=-1) * vocoder.window

@@ -32,13 +32,14 @@ class Voices:
         """`prepare(path, transcript)` makes a voice of a file."""
         self._prepare, self.most = prepare, most
         self._kept: OrderedDict[tuple[str, str], Voice] = OrderedDict()
+        self._digests: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, path: str, transcript: str) -> Voice:
         """The voice in the file at `path`; another file with the same content is the same voice, a changed one is another."""
-        key = (hashlib.sha256(Path(path).read_bytes()).hexdigest(), transcript)
+        key = (self._digest(path), transcript)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -47,6 +48,17 @@ class Voices:
             self._kept.popitem(last=False)
         return self._kept[key]
 
+    def _digest(self, path: str) -> str:
+        """SHA-256 of the file; it is read again only if the file system knows of a change."""
+        found = Path(path).stat()
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if self._digests.get(path, ((), ""))[0] != state:
+            if len(self._digests) >= self.most:
+                self._digests.clear()
+            self._digests[path] = (state, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        return self._digests[path][1]
+
     def forget(self) -> None:
         """Keep nothing."""
         self._kept.clear()
+        self._digests.clear()

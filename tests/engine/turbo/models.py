@@ -57,6 +57,14 @@ def of_config(name: str) -> Any:
     return cfm(**{**arch, "depth": 2})
 
 
+def convnext(dim: int, inner: int, seed: int = 0) -> Any:
+    """A block of upstream's text encoder."""
+    from f5_tts.model.modules import ConvNeXtV2Block
+
+    torch.manual_seed(seed)
+    return filled(ConvNeXtV2Block(dim, inner))
+
+
 def vocos(seed: int = 0) -> Any:
     """A small Vocos as the hub's, with a centred inverse Fourier transform."""
     from vocos import Vocos

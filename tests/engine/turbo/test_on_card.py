@@ -104,7 +104,14 @@ def test_kernels_give_what_torchs_functions_give_within_rounding(turbo, half):
     assert (sampled(turbo, [one])[0] - sampled(plain, [one])[0]).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("idea", ["tables", "hoists", "rotary-table", "fused-qkv", "fused-gelu", "one-convolution", "attention"])
+def test_the_vocoders_kernels_are_as_near_as_fp32_rounds(turbo, half, vocos):
+    plain = Turbo(half, vocos, without=["kernels"])
+    mel = piece(190).noise
+    ours, theirs = (each.audio([mel])[:, : 189 * 256].clone() for each in (turbo, plain))
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+
+
+@pytest.mark.parametrize("idea", ["tables", "hoists", "rotary-table", "fused-qkv", "fused-gelu", "one-convolution", "attention", "hopper"])
 def test_leaving_an_idea_out_changes_the_time_and_not_the_result(turbo, half, idea):
     one = piece(300)
     assert (sampled(turbo, [one])[0] - sampled(Turbo(half, without=[idea]), [one])[0]).abs().max() < 0.05

@@ -167,10 +167,10 @@ def test_keys_behind_a_sequence_have_no_part_in_attention_even_if_they_are_large
     query, key, value = (torch.randn(2, 40, 2, 64) for _ in range(3))
     lengths = torch.tensor([40, 23])
     mask = (torch.arange(40) < lengths[:, None])[:, None, None]
-    plain = arithmetic.attend(query, key, value, lengths, mask)
+    plain = arithmetic.attention(query, key, value, lengths, mask)
     key[1, 23:] = 1e4
     value[1, 23:] = -1e4
-    assert torch.equal(arithmetic.attend(query, key, value, lengths, mask)[1, :23], plain[1, :23])
+    assert torch.equal(arithmetic.attention(query, key, value, lengths, mask)[1, :23], plain[1, :23])
 
 
 @pytest.mark.parametrize("idea", ["tables", "hoists", "rotary-table", "fused-qkv", "one-convolution"])
