@@ -97,11 +97,14 @@ class Turbo:
 
     def tokens(self, text: Tensor | list[Any]) -> list[list[int]]:
         """Token numbers of each text, without padding: of a tensor padded with -1, of texts, or of lists of symbols."""
-        from f5_tts.model.utils import list_str_to_idx, list_str_to_tensor
+        from f5_tts.model.utils import list_str_to_tensor
 
-        symbols = self.model.vocab_char_map
         if isinstance(text, list):
-            read: Tensor = list_str_to_tensor(text) if symbols is None else list_str_to_idx(text, symbols)
+            symbols = self.model.vocab_char_map
+            if symbols is not None:
+                # as upstream's `list_str_to_idx`, without tensors in between
+                return [[symbols.get(symbol, 0) for symbol in line] for line in text]
+            read: Tensor = list_str_to_tensor(text)
             text = read
         return [[number for number in line if number != -1] for line in text.tolist()]
 

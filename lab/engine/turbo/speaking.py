@@ -140,6 +140,7 @@ class Speaker:
         if self.turbo.device.type == "cuda":
             torch.cuda.current_stream().synchronize()
         waiting.sort(key=lambda item: item[0])
+        # copies: an array that somebody keeps must not keep pinned memory
         waves = [wave.numpy().copy() for _, wave, _ in waiting]
         spectra = [mel.numpy().copy() for _, _, mel in waiting]
         enter("other")
@@ -153,7 +154,7 @@ class Speaker:
     def _to_host(self, tensor: Tensor) -> Tensor:
         """A copy on the host; on a card it arrives with the next synchronisation."""
         if tensor.device.type != "cuda":
-            return tensor.clone()
+            return tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
     def chunks(self, voice: Voice, text: str, speed: float) -> list[str]:

@@ -114,6 +114,15 @@ def test_on_a_cpu_nothing_is_captured_and_why_is_said():
     turbo.close()
 
 
+@given(st.lists(st.text("abcz é。", max_size=12), min_size=1, max_size=3))
+def test_texts_become_the_numbers_that_upstream_gives_them(lines):
+    from f5_tts.model.utils import list_str_to_idx
+
+    spelled = [[*list(line), "a"] for line in lines]
+    want = [[number for number in line if number != -1] for line in list_str_to_idx(spelled, models.VOCABULARY).tolist()]
+    assert Turbo.tokens(SimpleNamespace(model=SimpleNamespace(vocab_char_map=models.VOCABULARY)), spelled) == want
+
+
 def test_a_voice_is_known_by_what_is_in_its_file_and_few_are_kept(tmp_path):
     asked = []
     voices = Voices(lambda path, text: asked.append((path, text)) or object(), most=2)
