@@ -51,7 +51,7 @@ def choose(flow: Flow, switches: Switches) -> Chosen:
     made, reason = _hopper(flow, switches)
     if made is None:
         return Chosen(functions, "", parts, f"Triton ({reason})")
-    return Chosen(made.functions(functions, flow.shape), "", parts, "Gluon")
+    return Chosen(made.functions(functions, flow.shape), "", parts, "Gluon and Triton")
 
 
 def _hopper(flow: Flow, switches: Switches) -> tuple[Any, str]:

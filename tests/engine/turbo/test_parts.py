@@ -231,7 +231,15 @@ def test_a_first_chunk_ends_where_a_speaker_could_pause():
 
 
 TURBO = TurboSeen(
-    batches=((1, 1216),), replayed=True, no_graphs="", no_kernels="", attention="Gluon", captures=0, capture_ms=0.0, graphs=3, graph_mb=50.0
+    batches=((1, 1216),),
+    replayed=True,
+    no_graphs="",
+    no_kernels="",
+    attention="Gluon and Triton",
+    captures=0,
+    capture_ms=0.0,
+    graphs=3,
+    graph_mb=50.0,
 )
 
 
@@ -244,7 +252,7 @@ def checks(spec="turbo-nfe7", device="cuda", parameters="float16", **changes):
 def test_turbo_proves_its_graphs_and_kernels():
     found = checks()
     assert found["turbo"].detail == "batches of 1 × 1,216 frames"
-    assert found["turbo kernels"].detail == "fused; attention by Gluon"
+    assert found["turbo kernels"].detail == "fused; attention by Gluon and Triton"
     assert {name: check.state for name, check in found.items() if "turbo" in name} == dict.fromkeys(
         ("turbo", "turbo graphs", "turbo kernels"), "ok"
     )
