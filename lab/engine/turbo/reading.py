@@ -86,6 +86,11 @@ def _refuse(what: str) -> None:
     raise UnsupportedModelError(f"turbo does not know {what}; use sampler=upstream for these weights.")
 
 
+def exact_gelu(block: Any) -> bool:
+    """Whether a ConvNeXt block's activation is the one that turbo computes."""
+    return type(block.act).__name__ == "GELU" and block.act.approximate == "none"
+
+
 def _checked(model: Any) -> Any:
     """The DiT of `model`, if turbo computes the same as it."""
     dit = model.transformer
@@ -104,6 +109,8 @@ def _checked(model: Any) -> Any:
             _refuse(f"the attention {processor} (it knows AttnProcessor)")
         if block.ff.ff[0][1].approximate != "tanh":
             _refuse("an exact GELU in the blocks (it knows the tanh approximation)")
+    if not all(exact_gelu(block) for block in getattr(dit.text_embed, "text_blocks", ())):
+        _refuse("another activation than an exact GELU in the text encoder")
     if dit.long_skip_connection is not None:
         _refuse("a long skip connection")
     if getattr(dit.rotary_embed, "scale", None) is not None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.engine.turbo.convnext import Parts
-from lab.engine.turbo.reading import UnsupportedModelError
+from lab.engine.turbo.reading import UnsupportedModelError, exact_gelu
 
 _PLAIN = Parts()
 
@@ -40,7 +40,7 @@ def read_vocoder(vocos: Any) -> Vocoder:
     """
     backbone, head = vocos.backbone, vocos.head
     istft = getattr(head, "istft", None)
-    if type(backbone).__name__ != "VocosBackbone" or backbone.adanorm:
+    if type(backbone).__name__ != "VocosBackbone" or backbone.adanorm or not all(exact_gelu(block) for block in backbone.convnext):
         raise UnsupportedModelError(f"turbo does not know the vocoder's backbone {type(backbone).__name__}; use sampler=upstream.")
     if istft is None or istft.padding != "center" or istft.win_length != istft.n_fft or istft.n_fft % (2 * istft.hop_length):
         raise UnsupportedModelError(f"turbo does not know the vocoder's head {type(head).__name__} as it is set up; use sampler=upstream.")

@@ -119,6 +119,10 @@ def test_others_are_refused_by_name():
     ):
         with pytest.raises(UnsupportedModelError, match=word):
             Turbo(model)
+    rounded = models.small()
+    rounded.transformer.text_embed.text_blocks[0].act = torch.nn.GELU(approximate="tanh")
+    with pytest.raises(UnsupportedModelError, match="text encoder"):
+        Turbo(rounded)
     midpoint = models.small()
     midpoint.odeint_kwargs = {"method": "midpoint"}
     with pytest.raises(UnsupportedModelError, match="midpoint"):
@@ -222,6 +226,10 @@ def test_another_vocoder_is_refused_by_name():
     vocos.head.istft.padding = "same"
     with pytest.raises(UnsupportedModelError, match="ISTFTHead"):
         Turbo(models.small(), vocos)
+    other = models.vocos()
+    other.backbone.convnext[1].act = torch.nn.ReLU()
+    with pytest.raises(UnsupportedModelError, match="VocosBackbone"):
+        Turbo(models.small(), other)
 
 
 def test_the_cost_of_a_step_is_that_of_the_published_formula():
