@@ -24,7 +24,7 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from lab.engine.rendering import Engine
 
-_FRAMES = {"cuda": (512, 800, 1024, 1218, 1312, 1406, 2048), "cpu": (400, 600, 700)}
+_FRAMES = {"cuda": (512, 800, 1024, 1218, 1312, 1406, 2048), "cpu": (300, 500)}
 _REPEATS = {"cuda": 20, "cpu": 1}
 _BATCH = {"cuda": 8, "cpu": 2}
 _RANDOM_LENGTHS = {"cuda": 50, "cpu": 2}
