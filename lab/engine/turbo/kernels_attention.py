@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from lab.engine.turbo.arithmetic import taken_apart
 from lab.engine.turbo.reading import Block, Shape
 
-#: Queries and keys of a tile, warps, stages of the pipeline: the fastest of twelve tried on an H200 (43 µs at 2 × 16 heads of 1,408 rows; 48 without
+#: Queries and keys of a tile, warps, stages of the pipeline: the fastest of twelve tried on an H200 (41 µs at 2 × 16 heads of 1,408 rows; 48 without
 #: the tensor memory accelerator, 83 by torch's kernel that takes lengths, 73 by cuDNN's with a mask).
 BLOCKS = (64, 128, 4, 2)
 
