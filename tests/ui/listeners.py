@@ -57,7 +57,13 @@ class Visit:
 
     def ready(self):
         """Wait for the next trial's clips, or for the end; whether there is a trial."""
-        self.page.wait_for_selector(".listen[data-screen=trial] .player[data-state=ready], .listen[data-screen=thanks]")
+        try:
+            self.page.wait_for_selector(".listen[data-screen=trial] .player[data-state=ready], .listen[data-screen=thanks]")
+        except Exception as error:  # playwright is not imported here: without it these tests are skipped
+            state = (
+                "[...document.querySelectorAll('.listen, .player')].map(e => e.className + ' ' + JSON.stringify({...e.dataset})).join('; ')"
+            )
+            raise AssertionError(f"{self.page.evaluate(state)}; {self.complaints}; {self.page.inner_text('.listen')[:500]}") from error
         self.seen["pages"].append(self.page.content())
         return self.page.get_attribute(".listen", "data-screen") == "trial"
 
