@@ -6,6 +6,8 @@ wherever a neighbour could see them, by selection and not by multiplication, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,16 +93,17 @@ def product_input(x: Tensor, dtype: torch.dtype, wide: int) -> Tensor:
     return F.pad(x.to(dtype), (0, wide - x.shape[-1])) if wide != x.shape[-1] else x.to(dtype)
 
 
-def taken_apart(qkv: Tensor, shape: Shape) -> Tensor:
-    """(batch, rows, 3 · heads · head size) as (batch, rows, 3, heads, head size)."""
-    apart: Tensor = qkv.unflatten(-1, (3, shape.heads, shape.head_dim))
-    return apart
+def taken_apart(
+    qkv: Tensor, block: Block, table: Tensor, shape: Shape, heads: Callable[..., tuple[Tensor, Tensor]] = heads
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, (batch, rows, heads, head size), for `attention`, from a block's product, (batch, rows, 3 · heads · head size)."""
+    qkv = qkv.unflatten(-1, (3, shape.heads, shape.head_dim))
+    return (*heads(qkv, block.q_norm, block.k_norm, table, shape), qkv[:, :, 2])
 
 
 def project(x: Tensor, block: Block, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, (batch, rows, heads, head size), for `attention`, from a block's input."""
-    qkv = taken_apart(F.linear(x, block.qkv_weight, block.qkv_bias), shape)
-    return (*heads(qkv, block.q_norm, block.k_norm, table, shape), qkv[:, :, 2])
+    """Queries, keys and values from a block's input."""
+    return taken_apart(F.linear(x, block.qkv_weight, block.qkv_bias), block, table, shape)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lab.engine.turbo import arithmetic
-from lab.engine.turbo.convnext import Parts
+from lab.engine.turbo.convnext import PLAIN, Parts
 from lab.engine.turbo.loop import Functions
 from lab.engine.turbo.reading import Flow
 from lab.engine.turbo.switches import Switches
@@ -24,8 +24,8 @@ class Chosen:
 
     functions: Functions
     no_kernels: str  # why they are torch's own; empty where they are the kernels
-    parts: Parts  # of ConvNeXt blocks
-    attention: str  # whose kernels take it, and why not those for Hopper cards where they do not
+    parts: Parts = PLAIN  # of ConvNeXt blocks
+    attention: str = "torch"  # whose kernels take it, and why not those for Hopper cards where they do not
 
 
 def choose(flow: Flow, switches: Switches) -> Chosen:
@@ -33,21 +33,21 @@ def choose(flow: Flow, switches: Switches) -> Chosen:
     plain = Functions.of(arithmetic)
     head_dim = flow.shape.head_dim
     if flow.device.type != "cuda":
-        return Chosen(plain, "no CUDA device", Parts(), "torch")
+        return Chosen(plain, "no CUDA device")
     if flow.dtype == torch.float32:
-        return Chosen(plain, "FP32 is computed by torch's own functions, which round as upstream's do", Parts(), "torch")
+        return Chosen(plain, "FP32 is computed by torch's own functions, which round as upstream's do")
     if "kernels" not in switches:
-        return Chosen(plain, _LEFT_OUT, Parts(), "torch")
+        return Chosen(plain, _LEFT_OUT)
     if head_dim & (head_dim - 1):
-        return Chosen(plain, f"kernels take head sizes that are powers of two, not {head_dim}", Parts(), "torch")
+        return Chosen(plain, f"kernels take head sizes that are powers of two, not {head_dim}")
     try:
         from lab.engine.turbo import kernels, kernels_attention, kernels_convnext
     except ImportError as error:
-        return Chosen(plain, f"Triton is missing ({error})", Parts(), "torch")
+        return Chosen(plain, f"Triton is missing ({error})")
     functions = Functions.of(kernels)
     parts = Parts(**{name: getattr(kernels_convnext, name) for name in Parts.__dataclass_fields__})
     if "attention" not in switches:
-        return Chosen(dataclasses.replace(functions, attention=kernels_attention.attention_masked), "", parts, "torch")
+        return Chosen(dataclasses.replace(functions, attention=kernels_attention.attention_masked), "", parts)
     made, reason = _hopper(flow, switches)
     if made is None:
         return Chosen(functions, "", parts, f"Triton ({reason})")

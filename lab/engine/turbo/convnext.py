@@ -50,3 +50,6 @@ class Parts:
     expanded: Callable[..., Tensor] = expanded
     contracted: Callable[..., Tensor] = contracted
     linear: Callable[..., Tensor] = linear
+
+
+PLAIN = Parts()

@@ -58,17 +58,16 @@ class Turbo:
         self.flow = read_flow(model, frequencies)
         self.device = self.flow.device
         self.vocoder = None if vocoder is None else read_vocoder(vocoder)
-        with torch.inference_mode():
-            chosen = choose(self.flow, self.switches)
-        self.no_kernels, self.attention = chosen.no_kernels, chosen.attention
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="turbo")
+        self._owner = self._thread.submit(threading.get_ident).result()
+        chosen = self.owned(choose, self.flow, self.switches)
+        self.no_kernels, self.attention, self._parts = chosen.no_kernels, chosen.attention, chosen.parts
         self.sampler = Sampler(self.flow, chosen.functions, self.switches, chosen.parts)
         self.model = model
         self.graphs = Graphs(graphs) if self.device.type == "cuda" and "graphs" in self.switches else None
         #: why nothing is replayed from graphs; empty where it is
         self.no_graphs = "" if self.graphs is not None else "left out" if self.device.type == "cuda" else "no CUDA device"
         self._schedules: dict[tuple[Any, ...], Schedule] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="turbo")
-        self._owner = self._thread.submit(threading.get_ident).result()
 
     def owned(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """`work(*arguments, **options)` in the thread that owns the device."""
@@ -238,7 +237,7 @@ class Turbo:
         assert self.vocoder
         mel = inputs["mel"]
         valid = (torch.arange(mel.shape[1], device=mel.device) < inputs["frames"][:, None])[..., None] if padded else None
-        return decode(self.vocoder, mel, valid, self.sampler.parts)
+        return decode(self.vocoder, mel, valid, self._parts)
 
     def warmup(self, frames: Iterable[int], settings: Settings, *, generated: Iterable[int] = (), batch: int = 1) -> Counters:
         """Make ready for sequences of these `frames`, and for decoding these many `generated` frames: compile, capture, and say what that took."""

@@ -76,8 +76,7 @@ def heads(qkv: Tensor, q_norm: Tensor | None, k_norm: Tensor | None, table: Tens
 
 def project(x: Tensor, block: Block, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values from a block's input."""
-    qkv = taken_apart(F.linear(x, block.qkv_weight, block.qkv_bias), shape)
-    return (*heads(qkv, block.q_norm, block.k_norm, table, shape), qkv[:, :, 2])
+    return taken_apart(F.linear(x, block.qkv_weight, block.qkv_bias), block, table, shape, heads)
 
 
 @triton.jit(do_not_specialize=("rows",))

@@ -31,9 +31,7 @@ def suits(shape: Shape, rows: int, multiprocessors: int) -> bool:
 
 
 @gluon.jit
-def _load(
-    tensor, turn, steps, place, here, tiles, wanted, stages: gl.constexpr, deep: gl.constexpr
-):  # fmt: skip
+def _load(tensor, turn, steps, place, here, tiles, wanted, stages: gl.constexpr, deep: gl.constexpr):
     """Start the copy for step `turn` of this program's life; `place` is the tile's first row."""
     slot = turn % stages
     mbarrier.expect(here.index(slot), tensor.block_type.nbytes, pred=wanted)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.engine.turbo import arithmetic
-from lab.engine.turbo.convnext import Parts
+from lab.engine.turbo.convnext import PLAIN, Parts
 from lab.engine.turbo.reading import Block, Flow
 from lab.engine.turbo.schedule import Schedule, modulations
 from lab.engine.turbo.switches import Switches
@@ -83,8 +83,8 @@ class _Spans:
 class Sampler:
     """The flow of one model, ready to be sampled."""
 
-    def __init__(self, flow: Flow, functions: Functions, switches: Switches, parts: Parts | None = None) -> None:
-        self.flow, self.functions, self.switches, self.parts = flow, functions, switches, parts or Parts()
+    def __init__(self, flow: Flow, functions: Functions, switches: Switches, parts: Parts = PLAIN) -> None:
+        self.flow, self.functions, self.switches, self.parts = flow, functions, switches, parts
 
     def _rest(self, inputs: Inputs, valid: Tensor | None, guided: bool) -> Tensor:
         """The input embedding's part that no step changes, (1 or 2 · batch, rows, dim): condition, text and bias."""
@@ -160,9 +160,8 @@ class Sampler:
             query, key, value = run.project(inner, block, table, shape)
         else:
             pairs = zip(block.qkv_weight.chunk(3), block.qkv_bias.chunk(3), strict=True)
-            qkv = arithmetic.taken_apart(torch.cat([F.linear(inner, weight, bias) for weight, bias in pairs], dim=-1), shape)
-            query, key = run.heads(qkv, block.q_norm, block.k_norm, table, shape)
-            value = qkv[:, :, 2]
+            qkv = torch.cat([F.linear(inner, weight, bias) for weight, bias in pairs], dim=-1)
+            query, key, value = arithmetic.taken_apart(qkv, block, table, shape, run.heads)
         found = run.attention(query, key, value, spans.lengths, spans.mask).flatten(2)
         x, inner = run.residual(x, F.linear(found, block.out_weight, block.out_bias), gate, shift_mlp, scale_mlp, spans.valid)
         if inner.is_cuda and "fused-gelu" in self.switches:

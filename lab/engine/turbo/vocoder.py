@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.engine.turbo.convnext import Parts
+from lab.engine.turbo.convnext import PLAIN, Parts
 from lab.engine.turbo.reading import UnsupportedModelError, exact_gelu
-
-_PLAIN = Parts()
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def _overlapped(frames: Tensor, hop: int) -> Tensor:
     return total.flatten(1)[:, : (rows - 1) * hop + size]
 
 
-def decode(vocoder: Vocoder, mel: Tensor, valid: Tensor | None, parts: Parts = _PLAIN) -> Tensor:
+def decode(vocoder: Vocoder, mel: Tensor, valid: Tensor | None, parts: Parts = PLAIN) -> Tensor:
     """Audio, (batch, (rows - 1) · hop) FP32, of a mel, (batch, rows, mel).
 
     `valid`, (batch, rows, 1): which rows belong to each mel, the first ones; samples behind (its rows - 1) · hop mean nothing. None: all do.
