@@ -32,7 +32,7 @@ TURBO_IDEAS = (
     "kernels",  # element-wise arithmetic and the position convolution in one pass each
     "tables",  # AdaLN's modulations of all steps and layers are computed once
     "hoists",  # text, condition and their part of the input projection are computed once an utterance
-    "rotary-table",  # cosines and sines are computed once an utterance
+    "rotary-table",  # cosines and sines are computed once for a length in a graph, else once an utterance
     "fused-qkv",  # one product for queries, keys and values
     "fused-gelu",  # GELU in the epilogue of its product
     "one-convolution",  # both branches of the guidance in one position convolution

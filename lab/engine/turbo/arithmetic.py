@@ -57,10 +57,10 @@ def residual(x: Tensor, change: Tensor, gate: Tensor, shift: Tensor, scale: Tens
 residual_last = residual  # that of a block's second branch, behind which the next block's projection comes
 
 
-def entered(noise: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
-    """The input embedding before its convolution: the noise's part, (batch, rows, dim), joined to what stays the same, (1 or 2 · batch, rows, dim)."""
+def entered(noise: Tensor, weight: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
+    """The input embedding before its convolution: `noise`, (batch, rows, wide), by its `weight`, plus what stays the same, (1 or 2 · batch, rows, dim)."""
     branches = rest.shape[0] // noise.shape[0]
-    joined = (rest.unflatten(0, (branches, -1)) + noise).flatten(0, 1)
+    joined = (rest.unflatten(0, (branches, -1)) + F.linear(noise, weight)).flatten(0, 1)
     return joined if valid is None else torch.where(valid, joined, 0.0)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,6 +74,8 @@ class Turbo:
     def owned(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """`work(*arguments, **options)` in the thread that owns the device."""
         if threading.get_ident() == self._owner:
+            if torch.is_inference_mode_enabled():  # to enter it again takes longer than to ask
+                return work(*arguments, **options)
             with torch.inference_mode():
                 return work(*arguments, **options)
         done: Result = self._thread.submit(self.owned, work, *arguments, **options).result()
@@ -102,7 +106,8 @@ class Turbo:
             symbols = self.model.vocab_char_map
             if symbols is not None:
                 # as upstream's `list_str_to_idx`, without tensors in between
-                return [[symbols.get(symbol, 0) for symbol in line] for line in text]
+                number = symbols.get
+                return [[number(symbol, 0) for symbol in line] for line in text]
             read: Tensor = list_str_to_tensor(text)
             text = read
         return [[number for number in line if number != -1] for line in text.tolist()]
@@ -137,9 +142,10 @@ class Turbo:
         rows = rows_for(longest) if self.device.type == "cuda" else longest
         batch = len(pieces)
         trace.batches.append((batch, rows))
+        make = functools.partial(Inputs.empty, batch, rows, self.flow.shape.mel, self.device, self.flow.inverse_frequencies)
         captured = self._captured(
             ("sample", batch, rows, settings.steps, settings.sway, settings.epss, settings.guided),
-            lambda: vars(Inputs.empty(batch, rows, self.flow.shape.mel, self.device)),
+            lambda: vars(make()),
             functools.partial(self._sample, schedule, settings.guided),
             settings.steps,
         )
@@ -150,7 +156,7 @@ class Turbo:
                 trace.steps_ms.append(captured.events.milliseconds)
             return out
         trace.replayed = False
-        inputs = Inputs.empty(batch, rows, self.flow.shape.mel, self.device)
+        inputs = make()
         self._fill(inputs, pieces, settings)
         padded = self.device.type == "cuda" or any(piece.frames < rows for piece in pieces)
         timer = _Timer(self.device, progress)
@@ -184,25 +190,26 @@ class Turbo:
             return None
 
     def _fill(self, inputs: Inputs, pieces: Sequence[Piece], settings: Settings) -> None:
+        # pinned, so that the copy does not stop the host, and new for each call: torch gives it to no other before the copy is made
+        packed = torch.zeros(len(inputs.packed), dtype=torch.int32, pin_memory=self.device.type == "cuda")
+        # by NumPy: torch takes several times as long for a few numbers, and the device waits for them
+        lines = inputs.filled(packed.numpy(), settings.guidance, len(pieces))
         rows = inputs.noise.shape[1]
-        pinned = self.device.type == "cuda"  # so that the copy does not stop the host
-        numbers = torch.zeros((len(pieces), 1 + 3 * rows), dtype=torch.int32, pin_memory=pinned)
-        for line, piece in enumerate(pieces):
-            ids = [number + 1 for number in piece.ids[: piece.frames]]
-            numbers[line, 0] = piece.frames
-            numbers[line, 1 : 1 + len(ids)] = torch.tensor(ids, dtype=torch.int32)
+        for line, numbers, piece in zip(range(len(pieces)), lines, pieces, strict=True):
+            count = min(len(piece.ids), piece.frames)
+            struct.pack_into(f"{1 + count}i", numbers, 0, piece.frames, *piece.ids[:count])
+            tokens = numbers[1 : 1 + count]
+            tokens += 1
             if self.flow.shape.upsample_text:
-                spoken = sum(number != 0 for number in ids)
-                numbers[line, 1 + rows : 1 + rows + piece.frames] = torch.tensor(spread(spoken, piece.frames), dtype=torch.int32)
-            given = numbers[line, 1 + 2 * rows :]
+                spread(numbers[1 + rows : 1 + rows + piece.frames], int(np.count_nonzero(tokens)))
+            given = numbers[1 + 2 * rows :]
             if piece.given is None:
                 given[: len(piece.reference)] = 1
             else:
-                given[: len(piece.given)] = piece.given
+                given[: len(piece.given)] = piece.given.numpy()
             inputs.noise[line, : piece.frames].copy_(piece.noise)
             inputs.reference[line, : len(piece.reference)].copy_(piece.reference)
-        inputs.numbers.copy_(numbers, non_blocking=True)
-        inputs.guidance.fill_(settings.guidance)
+        inputs.packed.copy_(packed, non_blocking=True)
 
     def audio(self, mels: Sequence[Tensor], trace: Trace | None = None) -> Tensor:
         """Decode (frames, mel) tensors on the device together: (batch, samples) FP32; (frames - 1) · hop of each are its sound.

@@ -89,34 +89,45 @@ residual_last = residual
 
 
 @triton.jit(do_not_specialize=_LENGTHS)
-def _entered_kernel(noise, rest, valid, out, total, dim: tl.constexpr, width: tl.constexpr, masked: tl.constexpr):
-    """One row of one branch; `total` rows are in one branch."""
-    row = tl.program_id(0)
-    lane = tl.arange(0, width)
-    inside = lane < dim
-    value = tl.load(rest + row * dim + lane, mask=inside, other=0.0).to(tl.float32)
-    value += tl.load(noise + (row % total) * dim + lane, mask=inside, other=0.0).to(tl.float32)
-    if masked:
-        value = tl.where(tl.load(valid + row) != 0, value, 0.0)
-    tl.store(out + row * dim + lane, value.to(out.dtype.element_ty), mask=inside)
+def _entered_kernel(
+    noise,
+    weight,
+    rest,
+    valid,
+    out,
+    total,
+    dim: tl.constexpr,
+    inside: tl.constexpr,
+    deep: tl.constexpr,
+    branches: tl.constexpr,
+    masked: tl.constexpr,
+    block: tl.constexpr,
+    across: tl.constexpr,
+):
+    """`block` rows and `across` columns of every branch, each of `total` rows: the product is the same for all."""
+    row = tl.program_id(1) * block + tl.arange(0, block)
+    lane = tl.program_id(0) * across + tl.arange(0, across)
+    depth = tl.arange(0, deep)
+    here, along = row < total, lane < dim
+    left = tl.load(noise + row[:, None] * inside + depth[None], mask=here[:, None] & (depth < inside)[None], other=0.0)
+    right = tl.load(weight + lane[None] * inside + depth[:, None], mask=along[None] & (depth < inside)[:, None], other=0.0)
+    product = tl.dot(left, right)
+    for branch in tl.static_range(branches):
+        place = (branch * total + row)[:, None] * dim + lane[None]
+        value = product + tl.load(rest + place, mask=here[:, None] & along[None], other=0.0).to(tl.float32)
+        if masked:
+            value = tl.where(tl.load(valid + branch * total + row, mask=here, other=0)[:, None] != 0, value, 0.0)
+        tl.store(out + place, value.to(out.dtype.element_ty), mask=here[:, None] & along[None])
 
 
-def entered(noise: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
+def entered(noise: Tensor, weight: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
     """The input embedding before its convolution."""
-    dim = rest.shape[-1]
+    dim, inside = weight.shape
     out = torch.empty_like(rest)
-    grid = (rest.shape[0] * rest.shape[1],)
-    _entered_kernel[grid](
-        noise,
-        rest,
-        valid,
-        out,
-        noise.shape[0] * noise.shape[1],
-        dim,
-        triton.next_power_of_2(dim),
-        valid is not None,
-        num_warps=4,
-    )
+    total, block, across = noise.shape[0] * noise.shape[1], 64, 64
+    deep = max(16, triton.next_power_of_2(inside))
+    sizes = (total, dim, inside, deep, rest.shape[0] // noise.shape[0], valid is not None, block, across)
+    _entered_kernel[(triton.cdiv(dim, across), triton.cdiv(total, block))](noise, weight, rest, valid, out, *sizes, num_warps=4)
     return out
 
 

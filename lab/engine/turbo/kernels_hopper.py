@@ -32,15 +32,21 @@ def _fetch(tensor, row, column, here, target, wanted):
 
 
 @gluon.jit
-def _softmax(score, top, weight, left, keys: gl.constexpr, layout: gl.constexpr, masked: gl.constexpr):
-    """A tile's exponentials against the highest score so far, that score, how earlier ones fade, and the sum."""
+def _softmax(
+    score, top, weight, left, queries: gl.constexpr, keys: gl.constexpr, layout: gl.constexpr, folds: gl.constexpr, masked: gl.constexpr
+):
+    """A tile's exponentials against the highest score so far, that score, how earlier ones fade, and their sums."""
     if masked:
         seen = gl.arange(0, keys, layout=gl.SliceLayout(0, layout)) < left
         score = gl.where(gl.expand_dims(seen, 0), score, -float("inf"))
-    high = gl.maximum(top, gl.max(score, axis=1))
+    # what a thread holds of a row is folded before threads are asked: short chains, and for sums none of the asking
+    folded = gl.convert_layout(gl.reshape(score, (queries, keys // 8, 8)), folds)
+    high = gl.maximum(top, gl.convert_layout(gl.max(gl.max(folded, axis=1), axis=1), gl.SliceLayout(1, layout)))
     part = gl.exp2(score - gl.expand_dims(high, 1))
     fade = gl.exp2(top - high)
-    return part, high, fade, weight * fade + gl.sum(part, axis=1)
+    folded = gl.convert_layout(gl.reshape(part, (queries, keys // 8, 8)), folds)
+    faded = gl.expand_dims(gl.convert_layout(fade, gl.SliceLayout(1, gl.SliceLayout(1, folds))), 1)
+    return part, high, fade, weight * faded + gl.sum(folded, axis=1)
 
 
 @gluon.jit
@@ -59,6 +65,7 @@ def _tile(
     total,
     top,
     weight,
+    fade,
     left,
     queries: gl.constexpr,
     keys: gl.constexpr,
@@ -66,6 +73,7 @@ def _tile(
     score_layout: gl.constexpr,
     part_layout: gl.constexpr,
     total_layout: gl.constexpr,
+    folds: gl.constexpr,
     masked: gl.constexpr,
 ):
     """Scores of tile `tile`, values of the one before, which are added while this one's exponentials are taken; `more` tiles come after it."""
@@ -73,17 +81,17 @@ def _tile(
     mbarrier.wait(here.index(slot), (tile // stages) & 1)
     nothing = gl.zeros((queries, keys), dtype=gl.float32, layout=score_layout)
     score = warpgroup_mma(query, key_tiles.index(slot).permute((1, 0)), nothing, use_acc=False, is_async=True)
+    total = total * gl.expand_dims(gl.convert_layout(fade, gl.SliceLayout(1, total_layout)), 1)
     mbarrier.wait(here.index(stages + old), ((tile - 1) // stages) & 1)
     total = warpgroup_mma(half, value_tiles.index(old), total, is_async=True)
     score = warpgroup_mma_wait(num_outstanding=1, deps=(score,))
     _fetch(key, row + stages * keys, column, here.index(slot), key_tiles.index(slot), more >= stages)
-    part, top, fade, weight = _softmax(score, top, weight, left, keys, score_layout, masked)
+    part, top, fade, weight = _softmax(score, top, weight, left, queries, keys, score_layout, folds, masked)
     half = gl.convert_layout(part.to(key.dtype), part_layout)
     # the wait is told of `half` so that it stays behind the exponentials
     total, half = warpgroup_mma_wait(num_outstanding=0, deps=(total, half))
     _fetch(value, row + (stages - 1) * keys, column, here.index(stages + old), value_tiles.index(old), more >= stages - 1)
-    total = total * gl.expand_dims(gl.convert_layout(fade, gl.SliceLayout(1, total_layout)), 1)
-    return half, total, top, weight
+    return half, total, top, weight, fade
 
 
 @gluon.jit(do_not_specialize=("rows", "whole", "parts"))
@@ -108,6 +116,14 @@ def _attention_kernel(
     score_layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, keys, 16])
     total_layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, size, 16])
     part_layout: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=total_layout, k_width=2)
+    # (query, eight keys, key): as `score_layout`
+    folds: gl.constexpr = gl.DistributedLinearLayout(
+        reg_bases=[[0, 0, 1], [8, 0, 0], [0, 1, 0], [0, 2, 0], [0, 4, 0], [0, 8, 0]],
+        lane_bases=[[0, 0, 2], [0, 0, 4], [1, 0, 0], [2, 0, 0], [4, 0, 0]],
+        warp_bases=[[16, 0, 0], [32, 0, 0]],
+        block_bases=[],
+        shape=[queries, keys // 8, 8],
+    )
     score_row: gl.constexpr = gl.SliceLayout(1, score_layout)
     total_row: gl.constexpr = gl.SliceLayout(1, total_layout)
     program = gl.program_id(0)
@@ -143,7 +159,7 @@ def _attention_kernel(
             _fetch(value, row + i * keys, column, here.index(stages + i), value_tiles.index(i), i < count)
         mbarrier.wait(here.index(2 * stages), 0)
         top = gl.full((queries,), -float("inf"), dtype=gl.float32, layout=score_row)
-        weight = gl.zeros((queries,), dtype=gl.float32, layout=score_row)
+        weights = gl.zeros((queries, 8), dtype=gl.float32, layout=gl.SliceLayout(1, folds))
         total = gl.zeros((queries, size), dtype=gl.float32, layout=total_layout)
         if count > 0:
             mbarrier.wait(here.index(0), 0)
@@ -151,24 +167,27 @@ def _attention_kernel(
             score = warpgroup_mma(query_tile, key_tiles.index(0).permute((1, 0)), nothing, use_acc=False, is_async=True)
             score = warpgroup_mma_wait(num_outstanding=0, deps=(score,))
             _fetch(key, row + stages * keys, column, here.index(0), key_tiles.index(0), count > stages)
-            part, top, _, weight = _softmax(score, top, weight, left, keys, score_layout, True)
+            part, top, fade, weights = _softmax(score, top, weights, left, queries, keys, score_layout, folds, True)
             half = gl.convert_layout(part.to(key.dtype), part_layout)
             for tile in range(1, count - 1):
-                half, total, top, weight = _tile(
-                    query_tile, key, value, key_tiles, value_tiles, here, tile, count - 1 - tile, row + tile * keys, column,
-                    half, total, top, weight, left - tile * keys, queries, keys, stages, score_layout, part_layout, total_layout, False,
+                half, total, top, weights, fade = _tile(
+                    query_tile, key, value, key_tiles, value_tiles, here, tile, count - 1 - tile, row + tile * keys, column, half, total,
+                    top, weights, fade, left - tile * keys, queries, keys, stages, score_layout, part_layout, total_layout, folds, False,
                 )  # fmt: skip
             if count > 1:
-                half, total, top, weight = _tile(
-                    query_tile, key, value, key_tiles, value_tiles, here, count - 1, 0, row + (count - 1) * keys, column,
-                    half, total, top, weight, left - (count - 1) * keys, queries, keys, stages, score_layout, part_layout, total_layout, True,
+                tile = count - 1
+                half, total, top, weights, fade = _tile(
+                    query_tile, key, value, key_tiles, value_tiles, here, tile, 0, row + tile * keys, column, half, total,
+                    top, weights, fade, left - tile * keys, queries, keys, stages, score_layout, part_layout, total_layout, folds, True,
                 )  # fmt: skip
             last = count - 1
+            total = total * gl.expand_dims(gl.convert_layout(fade, total_row), 1)
             mbarrier.wait(here.index(stages + last % stages), (last // stages) & 1)
             total = warpgroup_mma(half, value_tiles.index(last % stages), total, is_async=True)
             total = warpgroup_mma_wait(num_outstanding=0, deps=(total,))
         for i in gl.static_range(2 * stages + 1):
             mbarrier.invalidate(here.index(i))
+        weight = gl.convert_layout(gl.sum(weights, axis=1), score_row)
         along = gl.arange(0, queries, layout=total_row)
         lane = gl.arange(0, size, layout=gl.SliceLayout(0, total_layout))
         done = True

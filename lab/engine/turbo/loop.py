@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.engine.turbo import arithmetic
@@ -17,6 +19,8 @@ from lab.engine.turbo.reading import Block, Flow
 from lab.engine.turbo.schedule import Schedule, modulations
 from lab.engine.turbo.switches import Switches
 from lab.engine.turbo.text import embed_text
+
+_AHEAD = 4  # numbers in front of a batch's own, of which one is used: so all of them begin at 16 bytes, which Triton compiles loads for
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,25 @@ class Inputs:
     reference: Tensor  # (batch, rows, mel) FP32
     numbers: Tensor  # (batch, 1 + 3 · rows) int32: the length in frames; token numbers + 1, 0 where there is none; each frame's token; 1 where given
     guidance: Tensor  # () FP32
+    packed: Tensor  # int32: the memory of `guidance` and `numbers`, so that one copy fills both (`filled`)
+    table: Tensor | None  # of rotary angles, which depend on the rows alone; None: it is computed
 
     @classmethod
-    def empty(cls, batch: int, rows: int, mel: int, device: torch.device) -> Inputs:
-        """Room for `batch` sequences in a bucket of `rows`; they have one frame each."""
-        numbers = torch.zeros((batch, 1 + 3 * rows), dtype=torch.int32, device=device)
+    def empty(cls, batch: int, rows: int, mel: int, device: torch.device, frequencies: Tensor | None = None) -> Inputs:
+        """Room for `batch` sequences in a bucket of `rows`; they have one frame each. With the rotary `frequencies` it has their table."""
+        packed = torch.zeros(_AHEAD + batch * (1 + 3 * rows), dtype=torch.int32, device=device)
+        numbers, guidance = packed[_AHEAD:].view(batch, -1), packed[:1].view(torch.float32)[0]
         numbers[:, 0] = 1
+        guidance.fill_(1.0)
         zeros = torch.zeros((2, batch, rows, mel), device=device)
-        return cls(zeros[0], zeros[1], numbers, torch.ones((), device=device))
+        table = None if frequencies is None else arithmetic.rotary_table(frequencies, rows)
+        return cls(zeros[0], zeros[1], numbers, guidance, packed, table)
+
+    @staticmethod
+    def filled(packed: NDArray[np.int32], guidance: float, batch: int) -> NDArray[np.int32]:
+        """`numbers` in the memory on the host that is to be copied to `packed`; `guidance` is written."""
+        packed[:1].view(np.float32)[0] = guidance
+        return packed[_AHEAD:].reshape(batch, -1)
 
     @property
     def frames(self) -> Tensor:
@@ -87,13 +102,18 @@ class Sampler:
         self.flow, self.functions, self.switches, self.parts = flow, functions, switches, parts
 
     def _rest(self, inputs: Inputs, valid: Tensor | None, guided: bool) -> Tensor:
-        """The input embedding's part that no step changes, (1 or 2 · batch, rows, dim): condition, text and bias."""
-        flow = self.flow
-        condition = torch.where(inputs.part(2)[..., None] != 0, inputs.reference, 0.0).to(flow.dtype)
-        text = embed_text(flow.text_embed, flow.shape, inputs.part(0), inputs.part(1).long(), valid, guided, self.parts)
-        if guided:
-            condition = torch.cat((condition, torch.zeros_like(condition)))
-        return F.linear(torch.cat((condition, text), dim=-1), flow.in_rest, flow.in_bias)
+        """The input embedding's part that no step changes, (1 or 2 · batch, rows, dim): condition, text and bias.
+
+        Rows of no sequence (`valid`: of all branches) mean nothing.
+        """
+        flow, reference = self.flow, inputs.reference
+        batch, rows, mel = reference.shape
+        text = embed_text(flow.text_embed, flow.shape, inputs.part(0), inputs.part(1), valid, guided, self.parts)
+        # zeros stay where nothing is given, where the model is asked without the condition, and behind the text as far as the weight is filled up
+        joined = torch.zeros((len(text), rows, flow.in_rest.shape[1]), dtype=flow.dtype, device=text.device)
+        joined[:batch, :, :mel].copy_(reference).masked_fill_(inputs.part(2)[..., None] == 0, 0.0)
+        joined[..., mel : mel + text.shape[-1]].copy_(text)
+        return F.linear(joined, flow.in_rest, flow.in_bias)
 
     def sample(
         self,
@@ -110,12 +130,11 @@ class Sampler:
         """
         noise = inputs.noise
         rows = noise.shape[1]
-        positions = torch.arange(rows, device=noise.device)
-        valid = (positions < inputs.frames[:, None])[..., None] if padded else None
-        lengths = (inputs.frames.repeat(2) if guided else inputs.frames).to(torch.int32)
-        mask = (positions < lengths[:, None])[:, None, None] if padded else None
-        every = None if valid is None else valid.repeat(2, 1, 1) if guided else valid
-        spans = _Spans(lengths, mask, every, arithmetic.rotary_table(self.flow.inverse_frequencies, rows))
+        lengths = inputs.frames.repeat(2 if guided else 1)  # a copy: kernels read the numbers one behind the other
+        inside = torch.arange(rows, device=noise.device) < lengths[:, None] if padded else None
+        valid, mask = (None, None) if inside is None else (inside[..., None], inside[:, None, None])
+        table = arithmetic.rotary_table(self.flow.inverse_frequencies, rows) if inputs.table is None else inputs.table
+        spans = _Spans(lengths, mask, valid, table)
         rest = self._rest(inputs, valid, guided) if "hoists" in self.switches else None
         x, cast = noise, arithmetic.product_input(noise, self.flow.dtype, self.flow.wide)
         for number in range(schedule.steps):
@@ -132,7 +151,7 @@ class Sampler:
         if "tables" not in self.switches:
             time = torch.full((1,), schedule.times[number], device=cast.device)
             opening, layers = (part[0] for part in modulations(flow, time))
-        hidden = run.entered(F.linear(cast, flow.in_x), rest, spans.valid)
+        hidden = run.entered(cast, flow.in_x, rest, spans.valid)
         x, inner = self._position(hidden, spans.valid, opening)
         for block, modulation in zip(flow.blocks, layers.unbind(), strict=True):
             x, inner = self._block(block, x, inner, modulation.unbind(), spans)

@@ -61,7 +61,7 @@ class Flow:
     blocks: tuple[Block, ...]
     wide: int  # mel, rounded up to what matrix products on a card like
     in_x: Tensor  # (dim, wide): the part of the input projection that meets the noise
-    in_rest: Tensor  # (dim, mel + text): the parts that meet the condition and the text
+    in_rest: Tensor  # (dim, mel + text, filled up on a card in half precision): the parts that meet the condition and the text
     in_bias: Tensor
     position: Position
     out_weight: Tensor  # (wide, dim)
@@ -178,6 +178,8 @@ def read_flow(model: Any, frequencies: Tensor | None = None) -> Flow:
     weight = dit.input_embed.proj.weight.detach()
     wide = -(-mel // 8) * 8 if weight.is_cuda else mel
     fill = wide - mel
+    rest = weight[:, mel:]
+    fill_rest = -rest.shape[1] % 8 if weight.is_cuda and weight.element_size() == 2 else 0
     text = dit.text_embed
     return Flow(
         shape=Shape(
@@ -192,7 +194,7 @@ def read_flow(model: Any, frequencies: Tensor | None = None) -> Flow:
         blocks=tuple(_block(block) for block in dit.transformer_blocks),
         wide=wide,
         in_x=F.pad(weight[:, :mel], (0, fill)).contiguous(),
-        in_rest=weight[:, mel:].contiguous(),
+        in_rest=F.pad(rest, (0, fill_rest)).contiguous(),
         in_bias=dit.input_embed.proj.bias.detach(),
         position=_position(dit.input_embed.conv_pos_embed.conv1d),
         out_weight=F.pad(dit.proj_out.weight.detach(), (0, 0, 0, fill)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,10 +18,13 @@ from lab.audio import CROSS_FADE_SAMPLES
 from lab.engine.turbo.buckets import batches
 from lab.engine.turbo.engine import Turbo
 from lab.engine.turbo.pieces import Piece, Settings, Trace
-from lab.engine.turbo.voices import Voice, Voices
+from lab.engine.turbo.voices import DEFAULT_VOICES, Voice, Voices
 
 Audio = NDArray[np.float32]
 _SHORT_BYTES = 10  # upstream speaks texts under this many bytes at 0.3 of the speed
+# Upstream puts a space before what jieba keeps together, if it stands behind something else than a space, a colon or a quotation mark. In ASCII that is
+# letters and digits, single dots and hyphens between them, and little more; where nothing of that kind stands behind another mark, no space comes in.
+_PERHAPS_SPACED = re.compile(r"[^ :'\"A-Za-z0-9.-][A-Za-z0-9.-]|(?<![A-Za-z0-9])[.-][A-Za-z0-9]|[.-][.-]|[+#&_%\r]")
 Noise = Callable[[int, int], Tensor]  # noise(chunk, frames): (frames, mel) FP32 on the device
 
 
@@ -58,6 +62,27 @@ def _of_chunk(noise: Noise, number: int, _: int, frames: int) -> Tensor:
     return noise(number, frames)
 
 
+class _Arriving:
+    """A tensor on its way to the host, and the array that it will lie in: memory of its own, since one that somebody keeps must not keep pinned memory."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._arrived: Any = None
+        if tensor.device.type != "cuda":
+            self.array: Audio = tensor.numpy().copy()
+            return
+        self._pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._arrived.record()
+        # written to, so that the system has given its pages before the tensor is there, while the device works
+        self.array = np.full(tensor.shape, 0.0, np.float32)
+
+    def wait(self) -> None:
+        """Until it is there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+            np.copyto(self.array, self._pinned.numpy())
+
+
 class Speaker:
     """Speaks with one Turbo, through upstream's own preparation of references and texts."""
 
@@ -65,6 +90,8 @@ class Speaker:
         """`upstream` is `f5_tts.infer.utils_infer`."""
         self.turbo, self._upstream, self._hop = turbo, upstream, turbo.hop
         self.voices = Voices(lambda path, transcript: turbo.owned(self._prepare, path, transcript))
+        # numbers on the device, of the levels of the voices used last
+        self._number = functools.lru_cache(DEFAULT_VOICES + 1)(functools.partial(torch.full, (), device=turbo.device))
 
     def _prepare(self, path: str, transcript: str) -> Voice:
         """As `infer_batch_process` prepares a reference: mono, up to the target level, 24 kHz, mel."""
@@ -97,9 +124,16 @@ class Speaker:
         pace = 0.3 if size < _SHORT_BYTES else speed
         return voice.frames + int(voice.frames / len(voice.text.encode()) * size / pace)
 
+    def _spelled(self, text: str) -> list[str]:
+        """Upstream's symbols of `text`, without asking it where they are but the characters."""
+        if text.isascii() and not _PERHAPS_SPACED.search(text):
+            return list(text.replace(";", ","))
+        symbols: list[str] = self._upstream.convert_char_to_pinyin([text])[0]
+        return symbols
+
     def pieces(self, voice: Voice, chunks: Sequence[str], speed: float, noise: Noise) -> list[Piece]:
         """One sequence for each chunk."""
-        spelled = [self._upstream.convert_char_to_pinyin([voice.text + chunk])[0] for chunk in chunks]
+        spelled = [self._spelled(voice.text + chunk) for chunk in chunks]
         made = []
         for number, (chunk, ids) in enumerate(zip(chunks, self.turbo.tokens(spelled), strict=True)):
             frames = max(len(ids) + 1, len(voice.mel) + 1, self.duration(voice, chunk, speed))
@@ -124,38 +158,32 @@ class Speaker:
     ) -> tuple[list[Audio], list[Audio]]:
         together = "batching" in self.turbo.switches and len(pieces) > 1
         groups = batches([piece.frames for piece in pieces]) if together else [[number] for number in range(len(pieces))]
-        waiting: list[tuple[int, Tensor, Tensor]] = []
+        coming: list[_Arriving] = []  # in the order in which they will be there
+        found: list[tuple[int, Audio, Audio]] = []
         for group in groups:
             enter("sampler")
             mels = self.turbo.mels([pieces[number] for number in group], settings, trace, progress)
-            # copies: the next replay writes over what graphs give
-            parts = [mels[line, voice.frames : pieces[number].frames].clone() for line, number in enumerate(group)]
+            parts = [mels[line, voice.frames : pieces[number].frames] for line, number in enumerate(group)]
+            enter("transfer")
+            # now: the next replay writes over what graphs give; and the host has time for it while the vocoder works
+            spectra = [_Arriving(part.T.contiguous()) for part in parts]
             enter("vocoder")
             audio = self.turbo.audio(parts, trace)
             enter("transfer")
             if voice.level < self._upstream.target_rms:
                 audio = self._as_quiet(audio, voice.level)
-            for line, (number, part) in enumerate(zip(group, parts, strict=True)):
-                waiting.append((number, self._to_host(audio[line, : (len(part) - 1) * self._hop]), self._to_host(part.T.contiguous())))
-        if self.turbo.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
-        waiting.sort(key=lambda item: item[0])
-        # copies: an array that somebody keeps must not keep pinned memory
-        waves = [wave.numpy().copy() for _, wave, _ in waiting]
-        spectra = [mel.numpy().copy() for _, _, mel in waiting]
+            waves = [_Arriving(audio[line, : (len(part) - 1) * self._hop]) for line, part in enumerate(parts)]
+            coming += spectra + waves
+            found += [(number, wave.array, mel.array) for number, wave, mel in zip(group, waves, spectra, strict=True)]
+        for each in coming:
+            each.wait()
         enter("other")
-        return waves, spectra
+        found.sort(key=lambda item: item[0])
+        return [wave for _, wave, _ in found], [mel for _, _, mel in found]
 
     def _as_quiet(self, audio: Tensor, level: float) -> Tensor:
         """Audio as loud as the voice's clip was, by upstream's two FP32 operations; by a number, torch would multiply with a reciprocal instead."""
-        gain, target = (torch.full((), value, device=audio.device) for value in (level, self._upstream.target_rms))
-        return audio * gain / target
-
-    def _to_host(self, tensor: Tensor) -> Tensor:
-        """A copy on the host; on a card it arrives with the next synchronisation."""
-        if tensor.device.type != "cuda":
-            return tensor
-        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+        return audio * self._number(level) / self._number(self._upstream.target_rms)
 
     def chunks(self, voice: Voice, text: str, speed: float) -> list[str]:
         """The text in upstream's chunks for this voice."""

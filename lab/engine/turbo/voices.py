@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Voices:
 
     def _digest(self, path: str) -> str:
         """SHA-256 of the file; it is read again only if the file system knows of a change."""
-        found = Path(path).stat()
+        found = os.stat(path)
         state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if self._digests.get(path, ((), ""))[0] != state:
             if len(self._digests) >= self.most:

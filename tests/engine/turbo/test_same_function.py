@@ -144,7 +144,7 @@ def inputs_of(pieces, rows, fill):
         made.reference[line, : len(piece.reference)] = piece.reference
         made.numbers[line, 0] = piece.frames
         made.part(0)[line, : len(piece.ids)] = torch.tensor(piece.ids, dtype=torch.int32) + 1
-        made.part(1)[line, : piece.frames] = torch.tensor(spread(len(piece.ids), piece.frames), dtype=torch.int32)
+        spread(made.part(1)[line, : piece.frames].numpy(), len(piece.ids))
         made.part(2)[line, : len(piece.reference)] = 1
     made.guidance.fill_(2.0)
     return made
