@@ -24,7 +24,7 @@ class Chosen:
 
     functions: Functions
     no_kernels: str  # why they are torch's own; empty where they are the kernels
-    parts: Parts = PLAIN  # of ConvNeXt blocks
+    parts: Parts = PLAIN  # of ConvNeXt blocks and of the vocoder
     attention: str = "torch"  # whose kernels take it, and why not those for Hopper cards where they do not
 
 
@@ -41,11 +41,12 @@ def choose(flow: Flow, switches: Switches) -> Chosen:
     if head_dim & (head_dim - 1):
         return Chosen(plain, f"kernels take head sizes that are powers of two, not {head_dim}")
     try:
-        from lab.engine.turbo import kernels, kernels_attention, kernels_convnext
+        from lab.engine.turbo import kernels, kernels_attention, kernels_convnext, kernels_vocoder
     except ImportError as error:
         return Chosen(plain, f"Triton is missing ({error})")
     functions = Functions.of(kernels)
-    parts = Parts(**{name: getattr(kernels_convnext, name) for name in Parts.__dataclass_fields__})
+    of_vocoder = (kernels_vocoder.whole, kernels_vocoder.headed, kernels_vocoder.sounded, kernels_vocoder.embedded)
+    parts = Parts(kernels_convnext.depthwise, kernels_convnext.responded, *of_vocoder)
     if "attention" not in switches:
         return Chosen(dataclasses.replace(functions, attention=kernels_attention.attention_masked), "", parts)
     made, reason = _hopper(flow, switches)
@@ -63,7 +64,7 @@ def _hopper(flow: Flow, switches: Switches) -> tuple[Any, str]:
         return None, "the card is no Hopper"
     # Gluon is an experimental part of Triton, which changes from version to version: whether it works is tried
     try:
-        from lab.engine.turbo import hopper, kernels_hopper, kernels_hopper_project
+        from lab.engine.turbo import hopper, kernels_hopper, kernels_hopper_convolution, kernels_hopper_project
 
         if shape.head_dim != hopper.HEAD:
             return None, f"Gluon's takes heads of {hopper.HEAD}, not {shape.head_dim}"
@@ -72,8 +73,11 @@ def _hopper(flow: Flow, switches: Switches) -> tuple[Any, str]:
         given = (x, flow.blocks[0], arithmetic.rotary_table(flow.inverse_frequencies, 1), shape)
         lengths = torch.ones(1, dtype=torch.int32, device=flow.device)
         projected = kernels_hopper_project.project(*given, 1) if kernels_hopper_project.fits(shape) else made.project(*given)
-        found = kernels_hopper.attend(*projected, lengths, *made.memory)
-        if not found.isfinite().all():
+        found = [kernels_hopper.attend(*projected, lengths, *made.memory)]
+        weight, bias = flow.position.weights[0], flow.position.biases[0]
+        if kernels_hopper_convolution.suits(x, weight):
+            found.append(kernels_hopper_convolution.convolved(x, weight, bias, None, x))
+        if not all(one.isfinite().all() for one in found):
             return None, "Gluon's gives no finite numbers here"
     except torch.OutOfMemoryError:
         raise

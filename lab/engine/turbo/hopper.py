@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.engine.turbo import kernels, kernels_attention, kernels_hopper, kernels_hopper_project
+from lab.engine.turbo import kernels, kernels_attention, kernels_hopper, kernels_hopper_convolution, kernels_hopper_project
 from lab.engine.turbo.loop import Functions
-from lab.engine.turbo.reading import Block, Shape
+from lab.engine.turbo.reading import Block, Position, Shape
 
 HEAD = kernels_hopper.SIZE
 
@@ -31,15 +31,28 @@ class Hopper:
     def functions(self, functions: Functions, shape: Shape) -> Functions:
         """`functions` with those of this card."""
 
-        def positioned(hidden: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-            return kernels.positioned(hidden, *rest, ahead=self._suits(hidden, shape))
+        def entered(*given: Any) -> Tensor:
+            return kernels.entered(*given, ahead=True)
+
+        def positioned(hidden: Tensor, position: Position, *rest: Any) -> tuple[Tensor, Tensor]:
+            return self._positioned(hidden, position, *rest, ahead=self._suits(hidden, shape))
 
         def residual_last(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
             return kernels.residual(x, *rest, ahead=self._suits(x, shape))
 
-        return dataclasses.replace(
-            functions, project=self.project, attention=self.attention, positioned=positioned, residual_last=residual_last
-        )
+        made: dict[str, Any] = {"entered": entered, "positioned": positioned, "residual_last": residual_last}
+        return dataclasses.replace(functions, project=self.project, attention=self.attention, **made)
+
+    def _positioned(
+        self, hidden: Tensor, position: Position, valid: Tensor | None, shift: Tensor, scale: Tensor, *, ahead: bool
+    ) -> tuple[Tensor, Tensor]:
+        """As `kernels.positioned`, by this card's convolution where its sizes suit."""
+        (first, second), (one, other) = position.weights, position.biases
+        if not kernels_hopper_convolution.suits(hidden, first):
+            return kernels.positioned(hidden, position, valid, shift, scale, ahead=ahead)
+        inner = kernels_hopper_convolution.convolved(hidden, first, one, valid, None)
+        found = kernels_hopper_convolution.convolved(inner, second, other, valid, hidden)
+        return kernels._residual(found, None, None, shift, scale, None, ahead)
 
     def project(self, x: Tensor, block: Block, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, in one kernel or in two, whichever is faster for so many rows."""

@@ -101,10 +101,13 @@ def _entered_kernel(
     deep: tl.constexpr,
     branches: tl.constexpr,
     masked: tl.constexpr,
+    ahead: tl.constexpr,
     block: tl.constexpr,
     across: tl.constexpr,
 ):
     """`block` rows and `across` columns of every branch, each of `total` rows: the product is the same for all."""
+    if ahead:
+        tl.extra.cuda.gdc_launch_dependents()
     row = tl.program_id(1) * block + tl.arange(0, block)
     lane = tl.program_id(0) * across + tl.arange(0, across)
     depth = tl.arange(0, deep)
@@ -120,13 +123,13 @@ def _entered_kernel(
         tl.store(out + place, value.to(out.dtype.element_ty), mask=here[:, None] & along[None])
 
 
-def entered(noise: Tensor, weight: Tensor, rest: Tensor, valid: Tensor | None) -> Tensor:
-    """The input embedding before its convolution."""
+def entered(noise: Tensor, weight: Tensor, rest: Tensor, valid: Tensor | None, *, ahead: bool = False) -> Tensor:
+    """The input embedding before its convolution; `ahead` as for `residual`."""
     dim, inside = weight.shape
     out = torch.empty_like(rest)
     total, block, across = noise.shape[0] * noise.shape[1], 64, 64
     deep = max(16, triton.next_power_of_2(inside))
-    sizes = (total, dim, inside, deep, rest.shape[0] // noise.shape[0], valid is not None, block, across)
+    sizes = (total, dim, inside, deep, rest.shape[0] // noise.shape[0], valid is not None, ahead, block, across)
     _entered_kernel[(triton.cdiv(dim, across), triton.cdiv(total, block))](noise, weight, rest, valid, out, *sizes, num_warps=4)
     return out
 

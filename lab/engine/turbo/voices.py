@@ -51,7 +51,7 @@ class Voices:
 
     def _digest(self, path: str) -> str:
         """SHA-256 of the file; it is read again only if the file system knows of a change."""
-        found = os.stat(path)
+        found = os.stat(path)  # noqa: PTH116  a `Path` is made in the time that the device waits
         state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if self._digests.get(path, ((), ""))[0] != state:
             if len(self._digests) >= self.most:

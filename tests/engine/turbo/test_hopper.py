@@ -4,14 +4,16 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lab.engine.turbo import arithmetic
-from lab.engine.turbo.reading import Block, Shape
+from lab.engine.turbo.loop import Functions
+from lab.engine.turbo.reading import Block, Position, Shape
 
 if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9:
     pytest.skip("needs a Hopper card (H100, H200): run pytest tests/engine/turbo on such a machine", allow_module_level=True)
 
-from lab.engine.turbo import kernels_attention, kernels_hopper, kernels_hopper_project
+from lab.engine.turbo import kernels, kernels_attention, kernels_hopper, kernels_hopper_convolution, kernels_hopper_project
 from lab.engine.turbo.hopper import Hopper
 
 HEADS, SIZE = 16, 64
@@ -86,3 +88,67 @@ def test_queries_keys_and_values_are_those_of_two_kernels(rows, rotary, normed, 
     found = kernels_hopper_project.project(x, block, table, shape, multiprocessors)
     for mine, want in zip(found, kernels_attention.project(x, block, table, shape), strict=True):
         assert (mine.float() - want.float()).abs().max() < (0.02 if dtype == torch.float16 else 0.1)
+
+
+def convolution(lines, rows, cut=(), dtype=torch.float16, taps=31):
+    """What a position convolution is given, with sequences that end `cut` rows before the last, and the same in FP32."""
+    valid = torch.ones((lines, rows, 1), dtype=torch.bool, device="cuda")
+    for line, count in enumerate(cut):
+        valid[line, rows - count :] = False
+    x, added = (drawn(lines, rows, WIDTH, seed=seed).to(dtype) for seed in (1, 2))
+    x = x * valid
+    weight, bias = (drawn(taps, HEADS, SIZE, SIZE, seed=3) * 0.02).to(dtype), drawn(WIDTH, seed=4).to(dtype)
+    kernel = weight.float().permute(1, 3, 2, 0).reshape(WIDTH, SIZE, taps)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        want = F.conv1d(x.float().mT, kernel, bias.float(), padding=taps // 2, groups=HEADS).mT
+    return (x, weight, bias, valid if cut else None), added, F.mish(torch.where(valid, want, 0.0))
+
+
+@pytest.mark.parametrize(("lines", "rows"), [(1, 1), (2, 100), (2, 512), (2, 704), (2, 960), (2, 1216), (2, 1408), (1, 2048), (16, 1408)])
+def test_the_convolution_gives_what_torch_gives_in_fp32(lines, rows):
+    given, added, want = convolution(lines, rows)
+    assert (kernels_hopper_convolution.convolved(*given, None).float() - want).abs().max() < 4e-3
+    assert (kernels_hopper_convolution.convolved(*given, added).float() - want - added.float()).abs().max() < 8e-3
+
+
+def test_the_convolution_sees_nothing_of_its_neighbours_in_a_batch():
+    given, added, _ = convolution(3, 640)
+    first = kernels_hopper_convolution.convolved(*given, added)
+    x = given[0].clone()
+    x[::2] = float("nan")
+    assert torch.equal(kernels_hopper_convolution.convolved(x, *given[1:], added)[1], first[1])
+
+
+def test_rows_that_are_not_valid_are_only_what_is_added():
+    given, added, _ = convolution(2, 640, cut=(0, 77))
+    assert torch.equal(kernels_hopper_convolution.convolved(*given, added)[1, -77:], added[1, -77:])
+    assert not kernels_hopper_convolution.convolved(*given, None)[1, -77:].any()
+
+
+def test_the_convolution_takes_bfloat16_and_fewer_taps():
+    given, added, want = convolution(2, 704, dtype=torch.bfloat16, taps=7)
+    assert (kernels_hopper_convolution.convolved(*given, added).float() - want - added.float()).abs().max() < 6e-2
+
+
+def test_the_convolution_gives_the_same_bits_every_time():
+    given, added, _ = convolution(2, 1216, cut=(0, 99))
+    first = kernels_hopper_convolution.convolved(*given, added)
+    for _ in range(100):
+        assert torch.equal(kernels_hopper_convolution.convolved(*given, added), first)
+
+
+def test_the_convolution_gives_what_the_kernel_for_all_cards_gives():
+    given, added, _ = convolution(2, 1408, cut=(3, 300))
+    assert (kernels_hopper_convolution.convolved(*given, added).float() - kernels.convolved(*given, added).float()).abs().max() < 8e-3
+
+
+def test_the_position_waits_for_its_first_convolution(hopper):
+    given, _, _ = convolution(2, 1216, cut=(0, 99))
+    x, weight, bias, valid = given
+    shift, scale = drawn(2, WIDTH, seed=5)
+    position = Position((), (weight, weight), (bias, bias))
+    positioned = hopper.functions(Functions.of(arithmetic), Shape(WIDTH, HEADS, SIZE, HEADS, 100, True, True)).positioned
+    want, _ = kernels.positioned(x, position, valid, shift, scale)
+    for _ in range(50):
+        found, _ = positioned(x, position, valid, shift, scale)
+        assert (found.float() - want.float()).abs().max() < 1e-2

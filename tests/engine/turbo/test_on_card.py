@@ -1,5 +1,6 @@
 """Turbo on a CUDA card: graphs, kernels and memory, which nothing else can show. Skipped where there is none."""
 
+import copy
 import dataclasses
 import random
 
@@ -109,6 +110,110 @@ def test_the_vocoders_kernels_are_as_near_as_fp32_rounds(turbo, half, vocos):
     mel = piece(190).noise
     ours, theirs = (each.audio([mel])[:, : 189 * 256].clone() for each in (turbo, plain))
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+
+
+@pytest.fixture(scope="module")
+def vocoder_block():
+    """A block and a head of the published Vocos' sizes, and the same in FP64."""
+    from vocos.modules import ConvNeXtBlock
+
+    torch.manual_seed(0)
+    made = [ConvNeXtBlock(512, 1536, 1 / 8), torch.nn.LayerNorm(512), torch.nn.Linear(512, 1026)]
+    for parameter in (made[0].norm.weight, made[1].weight):
+        torch.nn.init.normal_(parameter, 1.0, 0.3)
+    return [part.cuda().eval() for part in made], [copy.deepcopy(part).cuda().double() for part in made]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e-4])
+@pytest.mark.parametrize(("batch", "rows"), [(1, 64), (1, 448), (1, 960), (3, 200), (1, 2048)])
+def test_products_of_pairs_are_as_near_as_torchs_in_fp32(vocoder_block, batch, rows, size):
+    from lab.engine.turbo import convnext, kernels_vocoder
+
+    (block, *head), (wide, norm, layer) = vocoder_block
+    x = size * torch.randn(batch, rows, 512, device="cuda", generator=torch.Generator("cuda").manual_seed(rows))
+    x[:, 5, 7] = 1e3 * size  # a row with one number that outshines the others
+    valid = (torch.arange(rows, device="cuda") < torch.tensor([rows - 9] * batch, device="cuda")[:, None])[..., None]
+    with torch.inference_mode():
+        want = convnext.whole(x.double(), wide, valid, {})
+        mine, torchs = ((module.whole(x, block, valid, {}) - want).norm() for module in (kernels_vocoder, convnext))
+        assert mine <= torchs
+        want = layer(norm(x.double()))
+        mine, torchs = ((module.headed(x, *head, {}) - want).norm() for module in (kernels_vocoder, convnext))
+        assert mine <= torchs
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(1, 64), (1, 448), (1, 960), (3, 200), (1, 2048)])
+def test_a_mel_is_embedded_as_near_as_by_torch_in_fp32(batch, rows):
+    from lab.engine.turbo import convnext, kernels_vocoder
+
+    torch.manual_seed(0)
+    layer, made = torch.nn.Conv1d(100, 512, 7, padding=3).cuda(), {}
+    wide = copy.deepcopy(layer).double()
+    x = 4 * torch.randn(batch, rows, 100, device="cuda", generator=torch.Generator("cuda").manual_seed(rows)) - 3
+    valid = (torch.arange(rows, device="cuda") < torch.tensor([rows - 9] * batch, device="cuda")[:, None])[..., None]
+    with torch.inference_mode():
+        want = convnext.embedded(x.double(), wide, valid, {})
+        torchs = (convnext.embedded(x, layer, valid, {}) - want).norm()
+        x = torch.where(valid, x, float("nan"))
+        found = kernels_vocoder.embedded(x, layer, valid, made)
+        assert (found - want).norm() <= torchs
+        for _ in range(20):
+            assert torch.equal(kernels_vocoder.embedded(x, layer, valid, made), found)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rows", [64, 448, 1216])
+def test_channels_respond_as_torchs_and_with_the_same_bits_every_time(rows, masked):
+    from f5_tts.model.modules import GRN
+
+    from lab.engine.turbo import convnext, kernels_convnext
+
+    torch.manual_seed(0)
+    grn = GRN(1024)
+    for parameter in grn.parameters():
+        torch.nn.init.normal_(parameter)
+    grn = grn.cuda()
+    x = 2 * torch.randn(2, rows, 1024, device="cuda").half()
+    valid = (torch.arange(rows, device="cuda") < torch.tensor([[rows], [rows - 17]], device="cuda"))[..., None] if masked else None
+    with torch.inference_mode():
+        want = convnext.responded(x.double(), copy.deepcopy(grn).double(), valid)
+        torchs = convnext.responded(x, copy.deepcopy(grn).half(), valid)
+        given = x if valid is None else torch.where(valid, x, float("nan"))
+        found = kernels_convnext.responded(given, copy.deepcopy(grn).half(), valid)
+        wanted = [each[1, : rows - 17] for each in (found, torchs, want)]
+        assert (wanted[0] - wanted[2]).norm() <= (wanted[1] - wanted[2]).norm()
+        for _ in range(20):
+            again = kernels_convnext.responded(given, copy.deepcopy(grn).half(), valid)
+            assert torch.equal(again.view(torch.int16), found.view(torch.int16))
+
+
+def test_a_block_and_the_head_of_the_vocoder_have_the_same_bits_every_time(vocoder_block):
+    from lab.engine.turbo import kernels_vocoder
+
+    (block, *head), _ = vocoder_block
+    x, made = torch.randn(1, 960, 512, device="cuda"), {}
+    with torch.inference_mode():
+        first, top = kernels_vocoder.whole(x, block, None, made), kernels_vocoder.headed(x, *head, made)
+        for _ in range(100):
+            assert torch.equal(kernels_vocoder.whole(x, block, None, made), first)
+            assert torch.equal(kernels_vocoder.headed(x, *head, made), top)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("batch", "rows"), [(1, 64), (1, 960), (3, 200)])
+def test_spectra_become_sound_as_torch_makes_it(batch, rows, masked):
+    from lab.engine.turbo import convnext, kernels_vocoder
+
+    window = torch.hann_window(1024, device="cuda")
+    found = 2 * torch.randn(batch, rows, 1026, device="cuda", generator=torch.Generator("cuda").manual_seed(rows))
+    found[:, 20, 600], found[:, 21, 700] = 1e6, -12_345.6  # phases that have gone round often
+    found[:, 22, 9] = 20.0  # louder than can be
+    kept = rows - 17 if masked else rows
+    valid = (torch.arange(rows, device="cuda") < torch.tensor([kept] * batch, device="cuda")[:, None])[..., None] if masked else None
+    want = convnext.sounded(found, window, 256, valid)[:, : (kept - 1) * 256]
+    found[:, kept:] = float("nan")
+    made = kernels_vocoder.sounded(found, window, 256, valid)[:, : (kept - 1) * 256]
+    assert (made - want).abs().max() < 2e-6 * want.abs().max()
 
 
 @pytest.mark.parametrize("idea", ["tables", "hoists", "rotary-table", "fused-qkv", "fused-gelu", "one-convolution", "attention", "hopper"])
