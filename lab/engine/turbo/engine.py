@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from lab.engine.instruments import Clock
 from lab.engine.turbo.buckets import MAX_ROWS, rows_for
 from lab.engine.turbo.choosing import choose
 from lab.engine.turbo.graphs import DEFAULT_GRAPHS, Captured, Counters, Graphs, StepEvents
-from lab.engine.turbo.loop import Inputs, Sampler
+from lab.engine.turbo.loop import Inputs, Sampler, Staging
 from lab.engine.turbo.pieces import Piece, Settings, TooLongError, Trace
 from lab.engine.turbo.reading import read_flow
 from lab.engine.turbo.schedule import Schedule, make_schedule
@@ -150,14 +149,17 @@ class Turbo:
             settings.steps,
         )
         if captured is not None and self.graphs is not None:
-            self._fill(Inputs(**captured.inputs), pieces, settings)
+            inputs = Inputs(**captured.inputs)
+            if captured.staging is None or captured.staging.busy:
+                captured.staging = Staging(inputs)
+            self._fill(inputs, captured.staging, pieces, settings)
             out = self.graphs.replay(captured)
             if captured.events:
                 trace.steps_ms.append(captured.events.milliseconds)
             return out
         trace.replayed = False
         inputs = make()
-        self._fill(inputs, pieces, settings)
+        self._fill(inputs, Staging(inputs), pieces, settings)
         padded = self.device.type == "cuda" or any(piece.frames < rows for piece in pieces)
         timer = _Timer(self.device, progress)
         out = self.sampler.sample(inputs, schedule, guided=settings.guided, padded=padded, step=timer)
@@ -189,17 +191,15 @@ class Turbo:
             self.no_graphs = f"a capture failed: {self.counters.last_failure}"
             return None
 
-    def _fill(self, inputs: Inputs, pieces: Sequence[Piece], settings: Settings) -> None:
-        # pinned, so that the copy does not stop the host, and new for each call: torch gives it to no other before the copy is made
-        packed = torch.zeros(len(inputs.packed), dtype=torch.int32, pin_memory=self.device.type == "cuda")
+    def _fill(self, inputs: Inputs, staging: Staging, pieces: Sequence[Piece], settings: Settings) -> None:
         # by NumPy: torch takes several times as long for a few numbers, and the device waits for them
-        lines = inputs.filled(packed.numpy(), settings.guidance, len(pieces))
+        staging.guidance[0] = settings.guidance
+        staging.numbers.fill(0)
         rows = inputs.noise.shape[1]
-        for line, numbers, piece in zip(range(len(pieces)), lines, pieces, strict=True):
-            count = min(len(piece.ids), piece.frames)
-            struct.pack_into(f"{1 + count}i", numbers, 0, piece.frames, *piece.ids[:count])
-            tokens = numbers[1 : 1 + count]
-            tokens += 1
+        for line, (numbers, piece) in enumerate(zip(staging.numbers, pieces, strict=True)):
+            numbers[0] = piece.frames
+            tokens = numbers[1 : 1 + min(len(piece.ids), piece.frames)]
+            np.add(piece.ids[: len(tokens)], 1, out=tokens, casting="unsafe")
             if self.flow.shape.upsample_text:
                 spread(numbers[1 + rows : 1 + rows + piece.frames], int(np.count_nonzero(tokens)))
             given = numbers[1 + 2 * rows :]
@@ -209,7 +209,7 @@ class Turbo:
                 given[: len(piece.given)] = piece.given.numpy()
             inputs.noise[line, : piece.frames].copy_(piece.noise)
             inputs.reference[line, : len(piece.reference)].copy_(piece.reference)
-        inputs.packed.copy_(packed, non_blocking=True)
+        staging.send(inputs)
 
     def audio(self, mels: Sequence[Tensor], trace: Trace | None = None) -> Tensor:
         """Decode (frames, mel) tensors on the device together: (batch, samples) FP32; (frames - 1) · hop of each are its sound.

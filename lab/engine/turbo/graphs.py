@@ -51,6 +51,7 @@ class Captured:
     output: Tensor
     graph: torch.cuda.CUDAGraph
     events: StepEvents | None
+    staging: Any = None  # what fills the inputs, kept for the next time
 
 
 class Graphs:

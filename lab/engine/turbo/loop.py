@@ -31,7 +31,7 @@ class Inputs:
     reference: Tensor  # (batch, rows, mel) FP32
     numbers: Tensor  # (batch, 1 + 3 · rows) int32: the length in frames; token numbers + 1, 0 where there is none; each frame's token; 1 where given
     guidance: Tensor  # () FP32
-    packed: Tensor  # int32: the memory of `guidance` and `numbers`, so that one copy fills both (`filled`)
+    packed: Tensor  # int32: the memory of `guidance` and `numbers`, so that one copy fills both (`Staging`)
     table: Tensor | None  # of rotary angles, which depend on the rows alone; None: it is computed
 
     @classmethod
@@ -45,12 +45,6 @@ class Inputs:
         table = None if frequencies is None else arithmetic.rotary_table(frequencies, rows)
         return cls(zeros[0], zeros[1], numbers, guidance, packed, table)
 
-    @staticmethod
-    def filled(packed: NDArray[np.int32], guidance: float, batch: int) -> NDArray[np.int32]:
-        """`numbers` in the memory on the host that is to be copied to `packed`; `guidance` is written."""
-        packed[:1].view(np.float32)[0] = guidance
-        return packed[_AHEAD:].reshape(batch, -1)
-
     @property
     def frames(self) -> Tensor:
         """(batch,) length of each sequence."""
@@ -60,6 +54,30 @@ class Inputs:
         """(batch, rows): token numbers (0), each frame's token (1), or what is given (2)."""
         part: Tensor = self.numbers[:, 1:].unflatten(1, (3, -1))[:, number]
         return part
+
+
+class Staging:
+    """Memory on the host from which `Inputs.packed` is filled, pinned, so that the copy does not stop the host."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        """Zeros."""
+        self._packed = torch.zeros(len(inputs.packed), dtype=torch.int32, pin_memory=inputs.packed.is_cuda)
+        array: NDArray[np.int32] = self._packed.numpy()
+        self.guidance = array[:1].view(np.float32)
+        self.numbers = array[_AHEAD:].reshape(inputs.numbers.shape)
+        self._sent: Any = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a copy out of it is still to be made."""
+        return self._sent is not None and not self._sent.query()
+
+    def send(self, inputs: Inputs) -> None:
+        """Start the copy."""
+        inputs.packed.copy_(self._packed, non_blocking=True)
+        if inputs.packed.is_cuda:
+            self._sent = self._sent or torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._sent.record()
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.errors import LabError
+
+Ids = Sequence[int] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Piece:
     """One sequence: a reference, and what is generated behind it."""
 
     reference: Tensor  # (its frames, mel) FP32, on the device
-    ids: Sequence[int]  # token numbers of the whole text
+    ids: Ids  # token numbers of the whole text
     frames: int  # of reference and generated together
     noise: Tensor  # (frames, mel), on the device
     given: Tensor | None = None  # (frames,) bool on the CPU: the frames that stay as they are; None: those of the reference

@@ -17,7 +17,7 @@ from lab import texts
 from lab.audio import CROSS_FADE_SAMPLES
 from lab.engine.turbo.buckets import batches
 from lab.engine.turbo.engine import Turbo
-from lab.engine.turbo.pieces import Piece, Settings, Trace
+from lab.engine.turbo.pieces import Ids, Piece, Settings, Trace
 from lab.engine.turbo.voices import DEFAULT_VOICES, Voice, Voices
 
 Audio = NDArray[np.float32]
@@ -62,6 +62,16 @@ def _of_chunk(noise: Noise, number: int, _: int, frames: int) -> Tensor:
     return noise(number, frames)
 
 
+def spelled(letter: str) -> str:
+    """Upstream's symbol for a letter of a `plain` text."""
+    return "," if letter == ";" else letter
+
+
+def plain(text: str) -> bool:
+    """Whether upstream's symbols of `text` are surely its letters, each `spelled`."""
+    return text.isascii() and not _PERHAPS_SPACED.search(text)
+
+
 class _Arriving:
     """A tensor on its way to the host, and the array that it will lie in: memory of its own, since one that somebody keeps must not keep pinned memory."""
 
@@ -90,6 +100,9 @@ class Speaker:
         """`upstream` is `f5_tts.infer.utils_infer`."""
         self.turbo, self._upstream, self._hop = turbo, upstream, turbo.hop
         self.voices = Voices(lambda path, transcript: turbo.owned(self._prepare, path, transcript))
+        self._of_ascii: NDArray[np.int32] | None = None  # token numbers of characters
+        if turbo.model.vocab_char_map is not None:
+            self._of_ascii = np.array(turbo.tokens([[spelled(chr(code))] for code in range(128)]), np.int32)[:, 0]
         # numbers on the device, of the levels of the voices used last
         self._number = functools.lru_cache(DEFAULT_VOICES + 1)(functools.partial(torch.full, (), device=turbo.device))
 
@@ -124,18 +137,17 @@ class Speaker:
         pace = 0.3 if size < _SHORT_BYTES else speed
         return voice.frames + int(voice.frames / len(voice.text.encode()) * size / pace)
 
-    def _spelled(self, text: str) -> list[str]:
-        """Upstream's symbols of `text`, without asking it where they are but the characters."""
-        if text.isascii() and not _PERHAPS_SPACED.search(text):
-            return list(text.replace(";", ","))
-        symbols: list[str] = self._upstream.convert_char_to_pinyin([text])[0]
-        return symbols
+    def _ids(self, text: str) -> Ids:
+        """Token numbers of `text`, spelled as upstream does."""
+        if self._of_ascii is not None and plain(text):
+            return self._of_ascii[np.frombuffer(text.encode(), np.uint8)]
+        return self.turbo.tokens([self._upstream.convert_char_to_pinyin([text])[0]])[0]
 
     def pieces(self, voice: Voice, chunks: Sequence[str], speed: float, noise: Noise) -> list[Piece]:
         """One sequence for each chunk."""
-        spelled = [self._spelled(voice.text + chunk) for chunk in chunks]
         made = []
-        for number, (chunk, ids) in enumerate(zip(chunks, self.turbo.tokens(spelled), strict=True)):
+        for number, chunk in enumerate(chunks):
+            ids = self._ids(voice.text + chunk)
             frames = max(len(ids) + 1, len(voice.mel) + 1, self.duration(voice, chunk, speed))
             made.append(Piece(voice.mel, ids, frames, noise(number, frames)))
         return made

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.engine.turbo import Piece, Settings, Speaker, Turbo, Voice, speaking
-from lab.engine.turbo.loop import Inputs, Sampler
+from lab.engine.turbo.loop import Inputs, Sampler, Staging
+from lab.engine.turbo.speaking import plain, spelled
 from lab.engine.turbo.text import spread
 from tests.engine.turbo import models
 
@@ -68,35 +69,39 @@ MARKS = [
 WRITTEN = st.lists(st.sampled_from(PARTS + MARKS), max_size=12).map("".join)
 
 
-def spelled(upstream, text):
-    return Speaker._spelled(SimpleNamespace(_upstream=upstream), text)
-
-
 @given(st.one_of(ASCII, WRITTEN))
 @example("a\r\nb")
 @example('"Stop at once!" he cried; but the well-kept engine went on: slowly, calmly.')
 @example("word.another (aside) x-ray a%1b .5 a..b")
-def test_a_text_is_spelled_as_upstream_spells_it(text):
+def test_a_plain_text_is_spelled_as_upstream_spells_it(text):
     from f5_tts.infer import utils_infer
 
-    assert spelled(utils_infer, text) == utils_infer.convert_char_to_pinyin([text])[0]
+    if plain(text):
+        assert [spelled(letter) for letter in text] == utils_infer.convert_char_to_pinyin([text])[0]
 
 
 def test_upstream_is_asked_only_where_it_might_do_more_than_take_the_characters():
+    from f5_tts.infer import utils_infer
+
     asked = []
-    upstream = SimpleNamespace(convert_char_to_pinyin=lambda texts: asked.extend(texts) or [["asked"]])
-    plain = "Good day: it's \"quiet\" here, isn't it? The well-kept clock; 3.14 hours."
-    assert spelled(upstream, plain) == list(plain.replace(";", ","))
-    assert asked == []
+
+    def convert(texts):
+        asked.extend(texts)
+        return utils_infer.convert_char_to_pinyin(texts)
+
+    turbo = Turbo(models.small(), models.vocos())
+    speaker = Speaker(turbo, SimpleNamespace(convert_char_to_pinyin=convert))
+    quiet = "Good day; it's \"quiet\" here: isn't it? The well-kept clock, 3.14 hours."
     others = ["今天", "café", "(aside)", "wait...", "C#", "1,000", "line\nbreak"]
-    assert [spelled(upstream, text) for text in others] == [["asked"]] * len(others)
+    for text in (quiet, *others):
+        assert list(speaker._ids(text)) == turbo.tokens(utils_infer.convert_char_to_pinyin([text]))[0]
     assert asked == others
 
 
 def filled(turbo, pieces, rows, guidance=2.0):
     made = Inputs.empty(len(pieces), rows, 100, torch.device("cpu"))
     made.packed.fill_(-7)  # what an utterance before left
-    turbo.owned(turbo._fill, made, pieces, Settings(4, guidance))
+    turbo.owned(turbo._fill, made, Staging(made), pieces, Settings(4, guidance))
     return made
 
 
@@ -144,7 +149,7 @@ def test_a_table_that_is_handed_in_and_a_weight_that_is_filled_up_give_the_same(
 
     def sampled(flow, *frequencies):
         inputs = Inputs.empty(1, 96, 100, torch.device("cpu"), *frequencies)
-        turbo._fill(inputs, [piece], Settings(4))
+        turbo._fill(inputs, Staging(inputs), [piece], Settings(4))
         return Sampler(flow, turbo.sampler.functions, turbo.switches).sample(inputs, schedule, guided=guided, padded=True)[:, :77]
 
     plain = turbo.owned(sampled, turbo.flow)

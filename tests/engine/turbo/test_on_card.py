@@ -65,7 +65,7 @@ def reference(model, one, settings=SEVEN):
 
     kept, cfm.torch = cfm.torch, Noise()
     try:
-        text = torch.tensor([one.ids]).cuda()
+        text = torch.tensor([list(one.ids)]).cuda()
         options = {"steps": settings.steps, "cfg_strength": settings.guidance, "sway_sampling_coef": settings.sway}
         return model.sample(one.reference[None], text, one.frames, **options)[0][0].float()
     finally:
