@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FRAMES = {"cuda": (512, 800, 1024, 1218, 1312, 1406, 2048), "cpu": (300, 500)}
 _REPEATS = {"cuda": 20, "cpu": 1}
 _BATCH = {"cuda": 8, "cpu": 2}
+_BATCHED = {"cuda": (512, 800, 1024, 1218, 1406), "cpu": (300,)}  # frames of a batch's longest
 _RANDOM_LENGTHS = {"cuda": 50, "cpu": 2}
 
 
@@ -139,7 +140,7 @@ def report_turbo(engine: Engine, config: EngineConfig, request: RenderRequest) -
         steps.append(StepTime(frames, ms, flop / 1e9, flop / (ms / 1000) / peak if peak else 0.0))
 
     batches = []
-    for frames in (_FRAMES[kind][0], _FRAMES[kind][-2]):
+    for frames in _BATCHED[kind]:
         pieces = [piece(frames - 8 * number) for number in range(_BATCH[kind])]
         alone, together = [], []
         for _ in range(1 + repeats):

@@ -11,8 +11,6 @@ Tensor cores truncate where they add up: over 1536 numbers they were off by 1.9e
 of each step is added to the others' in FP32 outside of them: 1.6e-7.
 """
 
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
-
 from __future__ import annotations
 
 import math

@@ -17,6 +17,6 @@ def flop_per_step(flow: Flow, frames: int, guided: bool = True) -> float:
     )
     weights += sum(weight.numel() for weight in flow.position.weights)
     # noise, condition and text come in, the flow goes out; weights that are filled up on a card count as what they are
-    weights += dim * (3 * flow.shape.mel + flow.text_embed.text_embed.embedding_dim)
+    weights += dim * (3 * flow.shape.mel + int(flow.text_embed.text_embed.embedding_dim))
     attention = 2 * inner * len(flow.blocks) * frames
     return 2.0 * frames * (weights + attention) * (2 if guided else 1)

@@ -97,4 +97,4 @@ def test_the_command_reports_steps_batches_and_the_first_sound(tmp_path, monkeyp
     assert report["no_graphs"] == "no CUDA device"
     assert report["captures_meanwhile"] == 0
     assert report["first_audio_ms"] <= report["streamed_ms"]
-    assert [batch["utterances"] for batch in report["batches"]] == [2, 2]
+    assert [batch["utterances"] for batch in report["batches"]] == [2]
