@@ -62,7 +62,7 @@ class Turbo:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turbo")
         self._owner = self._thread.submit(threading.get_ident).result()
         chosen = self.owned(choose, self.flow, self.switches)
-        self.no_kernels, self.attention, self._parts = chosen.no_kernels, chosen.attention, chosen.parts
+        self.no_kernels, self.attention = chosen.no_kernels, chosen.attention
         self.sampler = Sampler(self.flow, chosen.functions, self.switches, chosen.parts)
         self.model = model
         self.graphs = Graphs(graphs) if self.device.type == "cuda" and "graphs" in self.switches else None
@@ -105,8 +105,7 @@ class Turbo:
             symbols = self.model.vocab_char_map
             if symbols is not None:
                 # as upstream's `list_str_to_idx`, without tensors in between
-                number = symbols.get
-                return [[number(symbol, 0) for symbol in line] for line in text]
+                return [[symbols.get(symbol, 0) for symbol in line] for line in text]
             read: Tensor = list_str_to_tensor(text)
             text = read
         return [[number for number in line if number != -1] for line in text.tolist()]
@@ -244,7 +243,7 @@ class Turbo:
         assert self.vocoder
         mel = inputs["mel"]
         valid = (torch.arange(mel.shape[1], device=mel.device) < inputs["frames"][:, None])[..., None] if padded else None
-        return decode(self.vocoder, mel, valid, self._parts)
+        return decode(self.vocoder, mel, valid, self.sampler.parts)
 
     def warmup(self, frames: Iterable[int], settings: Settings, *, generated: Iterable[int] = (), batch: int = 1) -> Counters:
         """Make ready for sequences of these `frames`, and for decoding these many `generated` frames: compile, capture, and say what that took."""

@@ -35,24 +35,15 @@ class Hopper:
             return kernels.entered(*given, ahead=True)
 
         def positioned(hidden: Tensor, position: Position, *rest: Any) -> tuple[Tensor, Tensor]:
-            return self._positioned(hidden, position, *rest, ahead=self._suits(hidden, shape))
+            ours = kernels_hopper_convolution.suits(hidden, position.weights[0])
+            convolve = kernels_hopper_convolution.convolved if ours else kernels.convolved
+            return kernels.positioned(hidden, position, *rest, ahead=self._suits(hidden, shape), convolve=convolve)
 
         def residual_last(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
             return kernels.residual(x, *rest, ahead=self._suits(x, shape))
 
         made: dict[str, Any] = {"entered": entered, "positioned": positioned, "residual_last": residual_last}
         return dataclasses.replace(functions, project=self.project, attention=self.attention, **made)
-
-    def _positioned(
-        self, hidden: Tensor, position: Position, valid: Tensor | None, shift: Tensor, scale: Tensor, *, ahead: bool
-    ) -> tuple[Tensor, Tensor]:
-        """As `kernels.positioned`, by this card's convolution where its sizes suit."""
-        (first, second), (one, other) = position.weights, position.biases
-        if not kernels_hopper_convolution.suits(hidden, first):
-            return kernels.positioned(hidden, position, valid, shift, scale, ahead=ahead)
-        inner = kernels_hopper_convolution.convolved(hidden, first, one, valid, None)
-        found = kernels_hopper_convolution.convolved(inner, second, other, valid, hidden)
-        return kernels._residual(found, None, None, shift, scale, None, ahead)
 
     def project(self, x: Tensor, block: Block, table: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, in one kernel or in two, whichever is faster for so many rows."""

@@ -6,6 +6,8 @@ to the kernels, so that a new length compiles nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -207,12 +209,19 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor, valid: Tensor | None, add
 
 
 def positioned(
-    hidden: Tensor, position: Position, valid: Tensor | None, shift: Tensor, scale: Tensor, *, ahead: bool = False
+    hidden: Tensor,
+    position: Position,
+    valid: Tensor | None,
+    shift: Tensor,
+    scale: Tensor,
+    *,
+    ahead: bool = False,
+    convolve: Callable[..., Tensor] = convolved,
 ) -> tuple[Tensor, Tensor]:
-    """The input embedding with its position, and the first block's input; `ahead` as for `residual`."""
+    """The input embedding with its position, and the first block's input; `ahead` as for `residual`, `convolve` does what `convolved` does."""
     (first, second), (one, other) = position.weights, position.biases
-    inner = convolved(hidden, first, one, valid, None)
-    return _residual(convolved(inner, second, other, valid, hidden), None, None, shift, scale, None, ahead)
+    inner = convolve(hidden, first, one, valid, None)
+    return _residual(convolve(inner, second, other, valid, hidden), None, None, shift, scale, None, ahead)
 
 
 @triton.jit(do_not_specialize=_LENGTHS)

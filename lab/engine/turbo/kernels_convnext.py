@@ -12,8 +12,7 @@ from torch import Tensor
 from lab.engine.turbo import convnext
 
 _LENGTHS = ("rows", "total", "blocks")
-HIGH, WARPS = 8, 4  # rows of a program of the convolution, and its warps
-PAIRED = (4, 4)  # the same where it makes pairs, which are of FP32
+_SINGLE, _PAIRED = (8, 4), (4, 4)  # rows of a program of the convolution, and its warps; the same where it makes pairs, which are of FP32
 
 
 @triton.jit
@@ -107,7 +106,7 @@ def depthwise(x: Tensor, block: Any, kept: Tensor | None, scale: float | None = 
         return convnext.depthwise(x, block, kept)
     out = torch.empty_like(x) if scale is None else torch.empty((2, *x.shape), device=x.device, dtype=torch.float16)
     low = None if scale is None else out[1]
-    high, warps = (HIGH, WARPS) if scale is None else PAIRED
+    high, warps = _SINGLE if scale is None else _PAIRED
     vectors = (convolution.weight, convolution.bias, norm.weight, norm.bias, kept)
     sizes = (norm.eps, dim, triton.next_power_of_2(dim), convolution.kernel_size[0], kept is not None, scale is not None, high)
     _depthwise_kernel[(triton.cdiv(rows, high), batch)](x, *vectors, out, low, scale, rows, *sizes, num_warps=warps)
